@@ -1,0 +1,5 @@
+//! What Understudy remembers: traces, artifacts, certificates, feedback.
+
+pub mod trace;
+
+pub use trace::{Call, Ending, Route, Trace};
