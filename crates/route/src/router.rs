@@ -1,0 +1,41 @@
+//! The router's seam: a guess, before anything is generated, whether asking the small model is worth its time.
+
+use understudy_core::Request;
+
+/// What a router advises for one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advice {
+    /// Ask the small model; its gate decides about the answer.
+    TrySmall,
+    /// Do not waste time on the small model.
+    GoLarge,
+}
+
+/// Predicts from the request alone. It may only save time: what is kept is decided by the gate under the certificate,
+/// so a bad router costs money, never quality.
+pub trait Router: Send + Sync {
+    /// Advice for one request whose hard constraints hold.
+    fn advise(&self, request: &Request) -> Advice;
+}
+
+/// Always tries the small model: right where it takes milliseconds and costs nothing, as a classifier does.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AlwaysTry;
+
+impl Router for AlwaysTry {
+    fn advise(&self, _request: &Request) -> Advice {
+        Advice::TrySmall
+    }
+}
+
+/// Tries the small model on inputs up to a size: beyond it, a model that reads only the head of a text rarely passes
+/// its gate.
+#[derive(Debug, Clone, Copy)]
+pub struct UpToBytes(pub usize);
+
+impl Router for UpToBytes {
+    fn advise(&self, request: &Request) -> Advice {
+        let bytes = request.input.as_ref().map_or_else(|| request.text_bytes(), String::len);
+        if bytes <= self.0 { Advice::TrySmall } else { Advice::GoLarge }
+    }
+}
