@@ -17,6 +17,28 @@ pub enum Route {
     None,
 }
 
+impl Route {
+    /// Every way, for tables and filters.
+    pub const ALL: [Route; 4] = [Self::Local, Self::Escalated, Self::Large, Self::None];
+
+    /// The name in the store, metrics and headers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Escalated => "escalated",
+            Self::Large => "large",
+            Self::None => "none",
+        }
+    }
+
+    /// Reads the name back.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|route| route.as_str() == name)
+    }
+}
+
 /// How a request ended, as its client saw it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -29,6 +51,28 @@ pub enum Ending {
     ClientLeft,
     /// The upstream broke off inside a stream.
     BrokenOff,
+}
+
+impl Ending {
+    /// Every ending, for tables and filters.
+    pub const ALL: [Ending; 4] = [Self::Answered, Self::Failed, Self::ClientLeft, Self::BrokenOff];
+
+    /// The name in the store and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Failed => "failed",
+            Self::ClientLeft => "client_left",
+            Self::BrokenOff => "broken_off",
+        }
+    }
+
+    /// Reads the name back.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|ending| ending.as_str() == name)
+    }
 }
 
 /// One model's part in a request.
@@ -120,6 +164,28 @@ impl Trace {
     #[must_use]
     pub fn cost(&self) -> Option<Money> {
         [&self.small, &self.large, &self.audit].into_iter().flatten().map(|call| call.cost).sum()
+    }
+
+    /// What the small model said, whether for the reply or beside it (shadow mode).
+    #[must_use]
+    pub fn small_part(&self) -> Option<&Call> {
+        self.small.as_ref().or(if self.large.is_some() { self.audit.as_ref() } else { None })
+    }
+
+    /// What the large model said, whether for the reply or as an audit.
+    #[must_use]
+    pub fn large_part(&self) -> Option<&Call> {
+        self.large.as_ref().or(if self.small.is_some() { self.audit.as_ref() } else { None })
+    }
+
+    /// The call whose answer the client got.
+    #[must_use]
+    pub fn reply(&self) -> Option<&Call> {
+        match self.route {
+            Route::Local => self.small.as_ref(),
+            Route::Escalated | Route::Large => self.large.as_ref(),
+            Route::None => None,
+        }
     }
 }
 

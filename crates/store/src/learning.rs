@@ -1,0 +1,86 @@
+//! Traces as material for learning: a text and the label it should have.
+
+use crate::{Store, row, trace::Trace};
+use understudy_core::{Confidence, Result, TaskName, Timestamp, TraceId};
+
+/// Where a label comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// Feedback: a person or the application knows.
+    Gold,
+    /// The large model said so.
+    Large,
+}
+
+/// One labelled text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LearningRow {
+    /// The request it comes from.
+    pub id: TraceId,
+    /// The text.
+    pub input: String,
+    /// SHA-256 of the text as it was before any redaction: the base of splits.
+    pub input_hash: String,
+    /// The label it should have: gold where there is one, else the large model's.
+    pub label: String,
+    /// Where the label comes from.
+    pub source: Source,
+    /// When the request arrived.
+    pub at: Timestamp,
+    /// The large model's label, where it is known.
+    pub large_label: Option<String>,
+    /// The large model, where it answered.
+    pub large: Option<understudy_core::ModelName>,
+    /// The small model's label, where it was asked.
+    pub small_label: Option<String>,
+    /// Its confidence.
+    pub small_confidence: Option<Confidence>,
+    /// Content hash of the small model's artifact.
+    pub small_hash: Option<String>,
+}
+
+impl LearningRow {
+    fn of(trace: Trace) -> Option<Self> {
+        let label = |call: Option<&crate::Call>| call.filter(|call| call.error.is_none()).and_then(|c| c.label.clone());
+        let (small_label, large_label) = (label(trace.small_part()), label(trace.large_part()));
+        let (label, source) = match (trace.gold.clone(), large_label.clone()) {
+            (Some(gold), _) => (gold, Source::Gold),
+            (None, Some(large)) => (large, Source::Large),
+            (None, None) => return None,
+        };
+        let small = trace.small_part();
+        Some(Self {
+            id: trace.id,
+            label,
+            source,
+            at: trace.at,
+            large_label,
+            large: trace.large_part().map(|call| call.model.clone()),
+            small_label,
+            small_confidence: small.and_then(|call| call.confidence),
+            small_hash: small.and_then(|call| call.artifact.clone()),
+            input_hash: trace.input_hash,
+            input: trace.input?,
+        })
+    }
+}
+
+impl Store {
+    /// Every text of `task` whose label is known, oldest first. Requests whose text was dropped by policy are left
+    /// out; equal texts are not merged.
+    ///
+    /// # Errors
+    /// `Unavailable` or `Data` when the file cannot be read.
+    pub async fn learning_rows(&self, task: &TaskName) -> Result<Vec<LearningRow>> {
+        let task = task.to_string();
+        self.read("read learning rows", move |connection| {
+            // The messages are not needed, and they are most of a row.
+            let columns = row::COLUMNS.replace(" request,", " NULL,");
+            let sql = format!("SELECT {columns} FROM trace WHERE task = ?1 AND input IS NOT NULL ORDER BY at, id");
+            let mut statement = connection.prepare_cached(&sql)?;
+            let rows = statement.query_map([task], |row| row::read(row).map(LearningRow::of))?;
+            rows.filter_map(rusqlite::Result::transpose).collect()
+        })
+        .await
+    }
+}
