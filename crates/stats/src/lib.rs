@@ -1,1 +1,40 @@
-//! (skeleton)
+//! Numbers and their bounds: exact binomial limits, fixed-sequence testing, betting against a bounded mean,
+//! calibration error, paired comparisons.
+//!
+//! Pure functions of plain numbers: no domain types, no IO, no clock, no randomness. Callers are the verbs (`pilot`,
+//! `adapt`, `operate`) and the benches.
+
+pub mod betting;
+pub mod binomial;
+pub mod calibration;
+pub mod paired;
+pub mod quantile;
+pub mod sequence;
+
+pub use betting::Bets;
+
+/// An estimate and the interval that holds the true value with probability at least `level`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bound {
+    /// Point estimate.
+    pub estimate: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// Confidence level, in (0, 1).
+    pub level: f64,
+}
+
+impl Bound {
+    /// Whether `value` lies inside, ends included.
+    #[must_use]
+    pub fn contains(&self, value: f64) -> bool {
+        (self.low..=self.high).contains(&value)
+    }
+}
+
+/// Quantile of the standard normal distribution.
+pub(crate) fn normal_quantile(p: f64) -> f64 {
+    -std::f64::consts::SQRT_2 * statrs::function::erf::erfc_inv(2.0 * p)
+}
