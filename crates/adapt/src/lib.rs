@@ -1,1 +1,13 @@
-//! (skeleton)
+//! Makes a small model good at a task: reads examples, splits them by content, fits a head on frozen embeddings,
+//! calibrates it and writes the artifact that `model` reads.
+//!
+//! Embeddings arrive as numbers: this crate runs no encoder, serves nothing and reads no clock.
+
+pub mod artifact;
+pub mod dataset;
+pub mod head;
+mod lbfgs;
+pub mod matrix;
+pub mod metrics;
+pub mod split;
+mod temperature;

@@ -1,0 +1,253 @@
+//! Writes the artifact that `model` reads: all of it or nothing, and never over another model by accident.
+
+use crate::{dataset::Cleaned, head::FittedHead};
+use safetensors::tensor::{Dtype as TensorType, TensorView};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::Write,
+    path::Path,
+};
+use understudy_core::{Error, ModelName, Result, Seed, TaskName, Timestamp};
+use understudy_model::artifact::{Artifact, BaseModel, Dtype, FORMAT, HEAD, Kind, MANIFEST, Manifest, Metric, Pooling};
+
+/// What a fitted head does not know about itself.
+#[derive(Debug, Clone)]
+pub struct Provenance {
+    /// Name by which the model will be asked for.
+    pub name: ModelName,
+    /// The task it is for.
+    pub task: Option<TaskName>,
+    /// The frozen model below the head.
+    pub base: BaseModel,
+    /// Number type of the encoder that made the embeddings.
+    pub dtype: Dtype,
+    /// Tokens after which texts were cut.
+    pub max_tokens: u32,
+    /// How token vectors became one vector.
+    pub pooling: Pooling,
+    /// Quality on examples that training did not see.
+    pub metrics: BTreeMap<String, Metric>,
+    /// [`Cleaned::data_hash`].
+    pub data_hash: String,
+    /// Seed of splits and of training.
+    pub seed: Seed,
+    /// Hash of the artifact it was trained further from.
+    pub parent: Option<String>,
+    /// Now.
+    pub created: Timestamp,
+}
+
+/// What to do when the folder already holds an artifact with another hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// Refuse.
+    Keep,
+    /// Put the new one in its place.
+    Replace,
+}
+
+/// Writes the artifact to `dir` and reads it back. An artifact of the same hash is left as it is.
+///
+/// The files are written beside `dir`, synced, and moved in one step: whatever happens, `dir` holds a whole artifact
+/// or what it held before.
+///
+/// # Errors
+/// `Invalid` when `dir` holds another artifact (and `existing` is [`Existing::Keep`]) or anything else; `Data` when
+/// writing fails.
+pub fn write(dir: &Path, fitted: &FittedHead, provenance: Provenance, existing: Existing) -> Result<Artifact> {
+    let (manifest, head) = encode(fitted, provenance)?;
+    let new = Artifact::from_bytes(dir, &manifest, &head)?;
+    let failed = |e: std::io::Error| Error::data(format!("write artifact {}: {e}", dir.display()));
+    let occupied = match fs::read_dir(dir) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
+        Err(e) => return Err(failed(e)),
+    };
+    if occupied {
+        match (Artifact::read(dir), existing) {
+            (Ok(old), _) if old.hash() == new.hash() => return Ok(old),
+            (Ok(old), Existing::Keep) => {
+                return Err(Error::invalid(format!(
+                    "write artifact {}: it holds another one (`{}`, {}); choose another folder or pass --force",
+                    dir.display(),
+                    old.manifest().name,
+                    &old.hash()[..16]
+                )));
+            }
+            (Err(_), _) if !dir.join(MANIFEST).exists() => {
+                return Err(Error::invalid(format!(
+                    "write artifact {}: the folder is not empty and holds no artifact; choose another one",
+                    dir.display()
+                )));
+            }
+            (Err(e), Existing::Keep) => return Err(e.context("keep the artifact there (--force replaces it)")),
+            (_, Existing::Replace) => {}
+        }
+    }
+    let parent = match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(parent).map_err(failed)?;
+    let new_dir = tempfile::Builder::new().prefix(".artifact-").tempdir_in(parent).map_err(failed)?;
+    for (file, bytes) in [(HEAD, &head), (MANIFEST, &manifest)] {
+        let mut file = File::create(new_dir.path().join(file)).map_err(failed)?;
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+    }
+    readable_by_others(new_dir.path()).map_err(failed)?;
+    sync_dir(new_dir.path()).map_err(failed)?;
+    let aside = if occupied {
+        // A folder cannot replace one that is not empty: the old one steps aside first.
+        let aside = tempfile::Builder::new().prefix(".artifact-old-").tempdir_in(parent).map_err(failed)?;
+        fs::rename(dir, aside.path().join("old")).map_err(failed)?;
+        Some(aside)
+    } else {
+        None
+    };
+    if let Err(e) = fs::rename(new_dir.path(), dir) {
+        if let Some(aside) = &aside {
+            fs::rename(aside.path().join("old"), dir).map_err(failed)?;
+        }
+        return Err(failed(e));
+    }
+    // It has moved away; nothing is left to delete.
+    let _ = new_dir.keep();
+    sync_dir(parent).map_err(failed)?;
+    Artifact::read(dir)
+}
+
+fn encode(fitted: &FittedHead, provenance: Provenance) -> Result<(Vec<u8>, Vec<u8>)> {
+    let head = &fitted.head;
+    let manifest = Manifest {
+        format: FORMAT,
+        name: provenance.name,
+        kind: Kind::Classifier,
+        task: provenance.task,
+        base: provenance.base,
+        dtype: provenance.dtype,
+        max_tokens: provenance.max_tokens,
+        pooling: provenance.pooling,
+        labels: head.labels().to_vec(),
+        temperature: head.temperature(),
+        metrics: provenance.metrics,
+        data_hash: provenance.data_hash,
+        n_train: fitted.n_train as u64,
+        n_stop: fitted.n_stop as u64,
+        n_calibrate: fitted.n_calibrate as u64,
+        seed: provenance.seed,
+        parent: provenance.parent,
+        created: provenance.created,
+    };
+    let mut json = serde_json::to_vec_pretty(&manifest).expect("a manifest is plain data");
+    json.push(b'\n');
+    let bytes = |x: &[f32]| x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+    let (weights, bias) = (bytes(head.weights()), bytes(head.bias()));
+    let classes = head.labels().len();
+    let view = |shape: Vec<usize>, bytes| {
+        TensorView::new(TensorType::F32, shape, bytes).map_err(|e| Error::internal(format!("encode head: {e}")))
+    };
+    let tensors =
+        [("weights", view(vec![classes, head.dimensions()], &weights)?), ("bias", view(vec![classes], &bias)?)];
+    let head = safetensors::serialize(tensors, None).map_err(|e| Error::internal(format!("encode head: {e}")))?;
+    Ok((json, head))
+}
+
+/// Temporary folders are private; a model is not.
+#[cfg(unix)]
+fn readable_by_others(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
+}
+
+#[cfg(not(unix))]
+fn readable_by_others(_: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// Makes the names in a folder durable.
+#[cfg(unix)]
+fn sync_dir(dir: &Path) -> std::io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_dir(_: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
+impl Provenance {
+    /// A name, a base model and data; everything else at its plainest. For tests and examples.
+    #[must_use]
+    pub fn plain(name: ModelName, base: BaseModel, data: &Cleaned, seed: Seed, created: Timestamp) -> Self {
+        Self {
+            name,
+            task: None,
+            base,
+            dtype: Dtype::F32,
+            max_tokens: 128,
+            pooling: Pooling::Mean,
+            metrics: BTreeMap::new(),
+            data_hash: data.data_hash(),
+            seed,
+            parent: None,
+            created,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::{Example, clean};
+    use understudy_model::head::Head;
+
+    fn fitted(weight: f32) -> FittedHead {
+        let head = Head::new(vec!["a".into(), "b".into()], vec![weight, 0.0, 0.1, -1.0], vec![0.5, -0.5], 1.1);
+        FittedHead { head: head.unwrap(), c: 1.0, path: Vec::new(), n_train: 7, n_stop: 2, n_calibrate: 1 }
+    }
+
+    fn provenance(created: i64) -> Provenance {
+        let example = |id: &str, label: &str| Example { id: id.into(), text: id.into(), label: label.into() };
+        let data = clean(vec![example("1", "a"), example("2", "b")]);
+        let base = BaseModel { name: "minilm".into(), hash: "ab".into() };
+        Provenance::plain("triage".into(), base, &data, Seed(1), Timestamp(created))
+    }
+
+    #[test]
+    fn what_is_written_reads_back_the_same() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join("models/triage");
+        let fitted = fitted(1.0);
+        let artifact = write(&dir, &fitted, provenance(5), Existing::Keep).unwrap();
+        let read = Artifact::read(&dir).unwrap();
+        assert_eq!(read.head(), &fitted.head);
+        assert_eq!(read.hash(), artifact.hash());
+        assert_eq!((read.manifest().n_train, read.manifest().created), (7, Timestamp(5)));
+        assert_eq!(fs::read_dir(dir.parent().unwrap()).unwrap().count(), 1, "nothing else is left behind");
+    }
+
+    #[test]
+    fn another_artifact_is_replaced_only_when_told_to() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join("triage");
+        let first = write(&dir, &fitted(1.0), provenance(5), Existing::Keep).unwrap();
+        let again = write(&dir, &fitted(1.0), provenance(9), Existing::Keep).unwrap();
+        assert_eq!(again.manifest().created, Timestamp(5), "the same model is left as it is");
+        let refused = write(&dir, &fitted(2.0), provenance(5), Existing::Keep).unwrap_err().to_string();
+        assert!(refused.contains("--force") && refused.contains(&first.hash()[..16]), "{refused}");
+        let second = write(&dir, &fitted(2.0), provenance(5), Existing::Replace).unwrap();
+        assert_ne!(first.hash(), second.hash());
+        assert_eq!(Artifact::read(&dir).unwrap().hash(), second.hash());
+        assert_eq!(fs::read_dir(tmp.path()).unwrap().count(), 1, "nothing else is left behind");
+    }
+
+    #[test]
+    fn a_folder_that_holds_something_else_is_never_replaced() {
+        let tmp = tempfile::tempdir().unwrap();
+        fs::write(tmp.path().join("thesis.tex"), "precious").unwrap();
+        let refused = write(tmp.path(), &fitted(1.0), provenance(5), Existing::Replace).unwrap_err().to_string();
+        assert!(refused.contains("holds no artifact"), "{refused}");
+        assert!(tmp.path().join("thesis.tex").exists());
+    }
+}
