@@ -283,8 +283,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn limits_are_ordered_and_monotone(n in 1_u64..3000, part in 0.0..1.0_f64, level in 0.5..0.999_f64) {
-            let k = ((n as f64 + 1.0) * part) as u64;
+        fn limits_are_ordered_and_monotone(n in 1_u64..3000, draw in 0_u64..1_000_000, level in 0.5..0.999_f64) {
+            let k = draw % (n + 1);
             let (low, high) = (lower(k, n, level), upper(k, n, level));
             prop_assert!(low <= k as f64 / n as f64 && k as f64 / n as f64 <= high);
             prop_assert!(k == n || upper(k + 1, n, level) > high);

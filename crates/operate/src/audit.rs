@@ -1,0 +1,340 @@
+//! Audits: whether a certificate still holds for the traffic that comes.
+//!
+//! A certificate speaks about traffic like the calibration traffic, and nothing in it notices when that changes. Two
+//! things do. Audits show, for a random share of the kept answers, what the large model would have said. And every
+//! request shows whether the small model was sure, which costs nothing and reacts first. So:
+//!
+//! - *Loss.* Weighted by 1/p, audited losses estimate the loss over all requests without bias. The certificate is
+//!   withdrawn when the evidence that it is above ε reaches 1/[`ALPHA_LOSS`].
+//! - *Alarm.* The share of requests kept is compared with the calibration's. A change raises an alarm: audits become
+//!   frequent ([`ALARM_AUDITS`]), nothing else.
+//! - *Loss under alarm.* While the alarm stands the traffic is known to differ, and the promise with it. Then the
+//!   certificate is withdrawn as soon as audits make it [`CONFIRMING_ODDS`] times likelier than not that kept answers
+//!   are lost more often than at calibration; and the alarm ends when audits show the loss to be within ε all the same.
+//!
+//! On traffic exchangeable with the calibration items a certificate that is right is withdrawn, however long it runs,
+//! with probability at most 5 % in all: 2 % by loss, and 3 % by a false alarm, without which there is no loss under
+//! alarm. See `docs/certificates.md`.
+
+use serde::Serialize;
+use understudy_core::{Certificate, LossKind};
+use understudy_stats::{Bets, binomial};
+
+/// Probability of a withdrawal for a loss that is not above ε.
+const ALPHA_LOSS: f64 = 0.02;
+/// Probability of a false alarm in each direction, given that the calibration's limits hold.
+const ALPHA_ALARM: f64 = 0.01;
+/// Probability that a limit of the calibration's kept share is off, for each direction.
+const ALPHA_LIMIT: f64 = 0.005;
+/// Audit probability while an alarm stands.
+pub const ALARM_AUDITS: f64 = 0.5;
+/// Odds at which audits under alarm withdraw the certificate.
+pub const CONFIRMING_ODDS: f64 = 3.0;
+/// Level at which audits under alarm show the loss to be within ε.
+const CLEARING_LEVEL: f64 = 0.95;
+/// Audits between two looks at whether the alarm may end.
+const CLEARING_STRIDE: u64 = 25;
+
+/// One request on which a certificate's gate decided, in the order in which they came.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Observation {
+    /// Whether the small model's answer was kept.
+    pub kept: bool,
+    /// Whether the request was drawn for an audit.
+    pub audited: bool,
+    /// The probability of that draw, as logged; `None` for a request that was not kept.
+    pub audit_probability: Option<f64>,
+    /// Whether the kept answer was a loss; `None` without an audit, or when it gave no verdict.
+    pub loss: Option<bool>,
+}
+
+/// The figures behind a verdict.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Evidence {
+    /// Requests on which the gate decided.
+    pub requests: u64,
+    /// Of them kept.
+    pub kept: u64,
+    /// Kept answers whose audit gave a verdict.
+    pub audited: u64,
+    /// Losses among them.
+    pub losses: u64,
+    /// Unbiased estimate of the loss per request; `None` before the first request.
+    pub loss_estimate: Option<f64>,
+    /// Largest evidence, to one, that the loss is above ε.
+    pub loss_odds: f64,
+    /// Largest evidence, to one, that the kept share left the calibration's limits.
+    pub change_odds: f64,
+    /// Evidence now, to one, that kept answers are lost more often than at calibration.
+    pub worse_odds: f64,
+    /// The request at which the standing alarm began.
+    pub alarm_since: Option<u64>,
+}
+
+/// What to do about a certificate.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// Nothing speaks against it.
+    Valid(Evidence),
+    /// The traffic has changed; audits decide. Use [`Monitor::audit_probability`].
+    Alarm {
+        /// A sentence for a person.
+        reason: String,
+        /// The figures.
+        evidence: Evidence,
+    },
+    /// It no longer holds.
+    Withdraw {
+        /// A sentence for a person.
+        reason: String,
+        /// The figures.
+        evidence: Evidence,
+    },
+}
+
+/// Judges a certificate by all that is recorded about it.
+#[must_use]
+pub fn judge(certificate: &Certificate, observations: impl IntoIterator<Item = Observation>) -> Verdict {
+    let mut monitor = Monitor::new(certificate);
+    observations.into_iter().for_each(|observation| monitor.push(&observation));
+    monitor.verdict()
+}
+
+/// Watches one certificate. Equal observations give equal states: after a restart, push the recorded ones again.
+#[derive(Debug, Clone)]
+pub struct Monitor {
+    large: String,
+    loss_kind: LossKind,
+    epsilon: f64,
+    calibration_kept: f64,
+    calibration_loss: f64,
+    loss: Bets,
+    fewer: Option<Bets>,
+    more: Option<Bets>,
+    worse: Bets,
+    /// Audit probability of the latest kept request: what the next stake may know.
+    rate: f64,
+    requests: u64,
+    kept: u64,
+    audited: u64,
+    losses: u64,
+    weighted: f64,
+    alarm: Alarm,
+    withdrawn: Option<Cause>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Alarm {
+    None,
+    Since(u64),
+    /// Audits showed that the loss is within ε on the changed traffic.
+    Cleared,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Loss,
+    LossUnderAlarm,
+}
+
+impl Monitor {
+    /// Starts without observations.
+    ///
+    /// # Panics
+    /// When the certificate's ε is outside (0, 1); a certificate that was issued has no such ε.
+    #[must_use]
+    pub fn new(certificate: &Certificate) -> Self {
+        let n = certificate.n.max(1);
+        #[expect(clippy::cast_possible_truncation, reason = "a share of n is at most n")]
+        let kept = ((certificate.kept * n as f64).round() as u64).min(n);
+        let most_kept = binomial::upper(kept, n, 1.0 - ALPHA_LIMIT);
+        let most_escalated = binomial::upper(n - kept, n, 1.0 - ALPHA_LIMIT);
+        let against = |mean: f64| (mean > 0.0 && mean < 1.0).then(|| Bets::against(mean));
+        let calibration_loss = certificate.losses as f64 / kept.max(1) as f64;
+        // One loss and one item more: a calibration without losses is not proof that there are none.
+        let expected = (certificate.losses + 1) as f64 / (kept + 2) as f64;
+        Self {
+            large: certificate.large.as_str().to_owned(),
+            loss_kind: certificate.loss,
+            epsilon: certificate.epsilon,
+            calibration_kept: certificate.kept,
+            calibration_loss,
+            loss: Bets::against(certificate.epsilon),
+            fewer: against(most_escalated),
+            more: against(most_kept),
+            worse: Bets::against(expected.min(0.5)),
+            rate: 0.0,
+            requests: 0,
+            kept: 0,
+            audited: 0,
+            losses: 0,
+            weighted: 0.0,
+            alarm: Alarm::None,
+            withdrawn: None,
+        }
+    }
+
+    /// Takes the next request.
+    pub fn push(&mut self, observation: &Observation) {
+        let Observation { kept, audited, audit_probability, loss } = *observation;
+        let judged = if kept && audited { loss } else { None };
+        let probability = audit_probability.filter(|p| *p > 0.0 && *p <= 1.0);
+        self.requests += 1;
+        self.kept += u64::from(kept);
+        let weighted = match (judged, probability) {
+            (Some(true), Some(p)) => 1.0 / p,
+            _ => 0.0,
+        };
+        self.weighted += weighted;
+        self.loss.push(weighted, self.rate);
+        if kept {
+            self.rate = probability.unwrap_or(0.0);
+        }
+        let indicator = |holds: bool| f64::from(u8::from(holds));
+        for (bets, x) in [(&mut self.fewer, indicator(!kept)), (&mut self.more, indicator(kept))] {
+            if let Some(bets) = bets {
+                bets.push(x, 1.0);
+            }
+        }
+        if let Some(lost) = judged {
+            self.audited += 1;
+            self.losses += u64::from(lost);
+            self.worse.push(indicator(lost), 1.0);
+        }
+        self.decide(judged.is_some());
+    }
+
+    fn decide(&mut self, judged: bool) {
+        let changed = |bets: &Option<Bets>| bets.as_ref().is_some_and(|bets| bets.rejects(ALPHA_ALARM));
+        if self.alarm == Alarm::None && (changed(&self.fewer) || changed(&self.more)) {
+            self.alarm = Alarm::Since(self.requests);
+        }
+        if self.withdrawn.is_none() {
+            let worse = self.worse.ln_evidence() >= CONFIRMING_ODDS.ln();
+            self.withdrawn = if self.loss.rejects(ALPHA_LOSS) {
+                Some(Cause::Loss)
+            } else if matches!(self.alarm, Alarm::Since(_)) && worse {
+                Some(Cause::LossUnderAlarm)
+            } else {
+                None
+            };
+        }
+        let look = judged && self.audited.is_multiple_of(CLEARING_STRIDE);
+        if look && matches!(self.alarm, Alarm::Since(_)) && self.withdrawn.is_none() {
+            // Loss per request = loss per kept answer × share kept.
+            let allowed = self.epsilon * self.requests as f64 / self.kept as f64;
+            let shown = allowed < 1.0 && binomial::cdf(self.losses, self.audited, allowed) <= 1.0 - CLEARING_LEVEL;
+            if shown {
+                self.alarm = Alarm::Cleared;
+            }
+        }
+    }
+
+    /// The audit probability to use for the next request where `configured` is the task's own. It depends on what was
+    /// recorded before and on nothing in the request at hand, as the evidence requires.
+    #[must_use]
+    pub fn audit_probability(&self, configured: f64) -> f64 {
+        match self.alarm {
+            Alarm::Since(_) => configured.max(ALARM_AUDITS),
+            Alarm::None | Alarm::Cleared => configured,
+        }
+    }
+
+    /// The verdict by what was pushed so far. A withdrawal is final.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        let evidence = self.evidence();
+        match (self.withdrawn, self.alarm) {
+            (Some(Cause::Loss), _) => Verdict::Withdraw { reason: self.loss_reason(&evidence), evidence },
+            (Some(Cause::LossUnderAlarm), _) => {
+                let reason = format!("{}; {}", self.change_reason(&evidence), self.worse_reason(&evidence));
+                Verdict::Withdraw { reason, evidence }
+            }
+            (None, Alarm::Since(_)) => Verdict::Alarm { reason: self.change_reason(&evidence), evidence },
+            (None, Alarm::None | Alarm::Cleared) => Verdict::Valid(evidence),
+        }
+    }
+
+    fn evidence(&self) -> Evidence {
+        let peak = |bets: &Option<Bets>| bets.as_ref().map_or(1.0, |bets| bets.ln_peak().exp());
+        Evidence {
+            requests: self.requests,
+            kept: self.kept,
+            audited: self.audited,
+            losses: self.losses,
+            loss_estimate: (self.requests > 0).then(|| self.weighted / self.requests as f64),
+            loss_odds: finite(self.loss.ln_peak().exp()),
+            change_odds: finite(peak(&self.fewer).max(peak(&self.more))),
+            worse_odds: finite(self.worse.ln_evidence().exp()),
+            alarm_since: match self.alarm {
+                Alarm::Since(request) => Some(request),
+                Alarm::None | Alarm::Cleared => None,
+            },
+        }
+    }
+
+    fn loss_reason(&self, evidence: &Evidence) -> String {
+        format!(
+            "{} of {} audited answers {}; over all {} requests that is a loss of about {} where at most {} was \
+             certified; evidence {} that it is above",
+            evidence.losses,
+            evidence.audited,
+            self.lost(),
+            evidence.requests,
+            percent(evidence.loss_estimate.unwrap_or(0.0)),
+            percent(self.epsilon),
+            odds(evidence.loss_odds)
+        )
+    }
+
+    fn change_reason(&self, evidence: &Evidence) -> String {
+        format!(
+            "the traffic has changed: the small model was sure of {} of {} requests ({}), at calibration of {}; \
+             evidence {}",
+            evidence.kept,
+            evidence.requests,
+            percent(evidence.kept as f64 / evidence.requests.max(1) as f64),
+            percent(self.calibration_kept),
+            odds(evidence.change_odds)
+        )
+    }
+
+    fn worse_reason(&self, evidence: &Evidence) -> String {
+        format!(
+            "and {} of {} audited answers ({}) {}, at calibration {}; odds {} that it got worse",
+            evidence.losses,
+            evidence.audited,
+            percent(evidence.losses as f64 / evidence.audited.max(1) as f64),
+            self.lost(),
+            percent(self.calibration_loss),
+            odds(evidence.worse_odds)
+        )
+    }
+
+    fn lost(&self) -> String {
+        match self.loss_kind {
+            LossKind::Disagreement => format!("disagreed with {}", self.large),
+            LossKind::Regret => format!("were wrong where {} was right", self.large),
+        }
+    }
+}
+
+/// Evidence beyond what a number holds is the largest number: JSON knows no infinity.
+fn finite(value: f64) -> f64 {
+    value.min(f64::MAX)
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+fn odds(value: f64) -> String {
+    match value {
+        v if v >= 1e6 => "more than 1,000,000 : 1".to_owned(),
+        v if v >= 10.0 => format!("{v:.0} : 1"),
+        v => format!("{v:.1} : 1"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

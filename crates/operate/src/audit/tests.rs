@@ -1,0 +1,141 @@
+use super::*;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use understudy_core::{Confidence, Timestamp};
+
+fn certificate(n: u64, kept: f64, losses: u64) -> Certificate {
+    Certificate {
+        id: String::new(),
+        task: "triage".into(),
+        small: "s".into(),
+        small_hash: "h".into(),
+        large: "gpt-4o-mini".into(),
+        epsilon: 0.02,
+        delta: 0.05,
+        loss: LossKind::Disagreement,
+        n,
+        losses,
+        threshold: Confidence::new(0.9).unwrap(),
+        kept,
+        bound: 0.0199,
+        data_hash: "d".into(),
+        issued: Timestamp(0),
+    }
+    .sealed()
+}
+
+/// Traffic of which a share `kept` is kept and a share `lost` of those is lost.
+struct Traffic {
+    rng: ChaCha8Rng,
+    kept: f64,
+    lost: f64,
+}
+
+impl Traffic {
+    fn new(seed: u64, kept: f64, lost: f64) -> Self {
+        Self { rng: ChaCha8Rng::seed_from_u64(seed), kept, lost }
+    }
+
+    fn next(&mut self, audit: f64) -> Observation {
+        let kept = self.rng.random::<f64>() < self.kept;
+        let audited = kept && self.rng.random::<f64>() < audit;
+        let lost = self.rng.random::<f64>() < self.lost;
+        Observation { kept, audited, audit_probability: kept.then_some(audit), loss: audited.then_some(lost) }
+    }
+}
+
+/// Runs until the verdict is a withdrawal or `length` requests have come; the number of requests and the monitor.
+fn live(mut traffic: Traffic, certificate: &Certificate, audit: f64, length: u64) -> (Option<u64>, Monitor) {
+    let mut monitor = Monitor::new(certificate);
+    for request in 1..=length {
+        monitor.push(&traffic.next(monitor.audit_probability(audit)));
+        if monitor.withdrawn.is_some() {
+            return (Some(request), monitor);
+        }
+    }
+    (None, monitor)
+}
+
+#[test]
+fn traffic_like_the_calibration_keeps_its_certificate() {
+    // Loss at the edge of what is certified, with a calibration drawn anew for every run.
+    let runs = 1000;
+    for audit in [0.05, 0.1, 0.2] {
+        let (mut withdrawn, mut alarms) = (0, 0);
+        for run in 0..runs {
+            let mut rng = ChaCha8Rng::seed_from_u64(10_000 + run);
+            let kept = (0..1500).filter(|_| rng.random::<f64>() < 0.8).count();
+            let losses = (0..kept).filter(|_| rng.random::<f64>() < 0.025).count();
+            let certificate = certificate(1500, kept as f64 / 1500.0, losses as u64);
+            let (end, monitor) = live(Traffic::new(run, 0.8, 0.025), &certificate, audit, 3000);
+            withdrawn += u64::from(end.is_some());
+            alarms += u64::from(monitor.alarm != Alarm::None);
+        }
+        let bound = binomial::interval(withdrawn, runs, 0.95);
+        println!(
+            "audits {audit}: withdrawn {withdrawn} of {runs} [{:.4}, {:.4}], alarms {alarms}",
+            bound.low, bound.high
+        );
+        assert!(bound.low <= 0.05, "{bound:?}");
+    }
+}
+
+#[test]
+fn a_doubled_loss_is_found_without_an_alarm() {
+    let found = (0..100).filter(|&run| {
+        let (end, monitor) = live(Traffic::new(run, 0.8, 0.075), &certificate(1500, 0.8, 20), 0.2, 5000);
+        if run == 0 {
+            println!("{:?}", monitor.verdict());
+        }
+        end.is_some()
+    });
+    let found = found.count();
+    println!("3 x epsilon at 20 % audits within 5,000 requests: {found} of 100");
+    assert!(found >= 95);
+}
+
+#[test]
+fn changed_traffic_raises_the_alarm_and_the_audits_then_decide() {
+    let certificate = certificate(2000, 0.734, 29);
+    let (mut worse, mut fine) = (0, 0);
+    for run in 0..100 {
+        let (end, monitor) = live(Traffic::new(run, 0.65, 0.05), &certificate, 0.1, 2000);
+        worse += u64::from(end.is_some());
+        if let (0, Verdict::Withdraw { reason, .. }) = (run, monitor.verdict()) {
+            println!("{reason}");
+            assert!(reason.contains("gpt-4o-mini") && reason.contains("at calibration of 73.4 %"));
+        }
+        let (end, _) = live(Traffic::new(run, 0.65, 0.01), &certificate, 0.1, 2000);
+        fine += u64::from(end.is_some());
+    }
+    println!("withdrawn: {worse} of 100 where kept answers got worse, {fine} of 100 where they got better");
+    assert!(worse >= 80 && fine <= 5);
+}
+
+#[test]
+fn audits_follow_the_alarm_and_fall_back_when_the_loss_is_shown_to_be_small() {
+    let certificate = certificate(2000, 0.734, 29);
+    let (end, monitor) = live(Traffic::new(1, 0.6, 0.002), &certificate, 0.1, 4000);
+    assert_eq!((end, monitor.alarm), (None, Alarm::Cleared));
+    assert!((monitor.audit_probability(0.1) - 0.1).abs() < 1e-12);
+    let (_, monitor) = live(Traffic::new(1, 0.4, 0.02), &certificate, 0.1, 60);
+    assert!(matches!(monitor.alarm, Alarm::Since(_)));
+    assert!((monitor.audit_probability(0.1) - ALARM_AUDITS).abs() < 1e-12);
+}
+
+#[test]
+fn replaying_the_record_gives_the_same_verdict() {
+    let certificate = certificate(1500, 0.8, 20);
+    let mut traffic = Traffic::new(5, 0.7, 0.06);
+    let record: Vec<Observation> = (0..3000).map(|_| traffic.next(0.2)).collect();
+    assert_eq!(judge(&certificate, record.iter().copied()), judge(&certificate, record));
+}
+
+#[test]
+fn audits_that_are_off_or_without_a_verdict_prove_nothing() {
+    let off = Observation { kept: true, audited: false, audit_probability: Some(0.0), loss: None };
+    let mute = Observation { kept: true, audited: true, audit_probability: Some(0.5), loss: None };
+    let verdict = judge(&certificate(1500, 0.999, 20), std::iter::repeat_n([off, mute], 1000).flatten());
+    let Verdict::Valid(evidence) = verdict else { panic!("{verdict:?}") };
+    assert_eq!((evidence.audited, evidence.requests), (0, 2000));
+}
