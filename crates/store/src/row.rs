@@ -81,7 +81,9 @@ impl Row {
         let derived = Derived::of(&trace);
         // Evidence about a certificate are the requests on which its gate decided.
         let evidence = trace.certificate.is_some() && matches!(trace.route, Route::Local | Route::Escalated);
-        let is_final = evidence && (!trace.audited || trace.audit.is_some());
+        // An escalated request has the large model's answer already; only a kept one waits for it.
+        let awaited = trace.audited && trace.route == Route::Local && trace.audit.is_none();
+        let is_final = evidence && !awaited;
         let id = trace.id.to_string();
         let insert = |audit_seq: Option<i64>| {
             connection.prepare_cached(INSERT)?.execute(named_params! {

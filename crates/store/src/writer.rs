@@ -88,12 +88,12 @@ impl Writer {
             let (jobs, replies): (Vec<_>, Vec<_>) = waiting.drain(..).map(|q| (q.job, q.reply)).unzip();
             match write(&mut self.connection, jobs) {
                 Ok((verdicts, attached)) => {
+                    if attached > 0 {
+                        self.audits.send_modify(|count| *count += attached);
+                    }
                     for (reply, verdict) in replies.into_iter().zip(verdicts) {
                         // A caller that went away does not mind.
                         let _ = reply.send(verdict);
-                    }
-                    if attached > 0 {
-                        self.audits.send_modify(|count| *count += attached);
                     }
                 }
                 Err(error) => {

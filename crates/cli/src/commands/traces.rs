@@ -109,15 +109,12 @@ enum Paint {
 ///
 /// # Errors
 /// `Invalid` for a filter that cannot be read; `NotFound` without a store or such a trace; what the store reports.
-pub(crate) fn run(args: TracesArgs, store_path: &Path, json: bool) -> Result<()> {
+pub(crate) async fn run(args: TracesArgs, store_path: &Path, json: bool) -> Result<()> {
     let store = Store::open_existing(store_path, StoreOptions::default())?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .map_err(|e| Error::unavailable(format!("start the runtime: {e}")))?;
     let text = match args.command {
-        Some(TracesCommand::Show { id }) => runtime.block_on(show(&store, TraceId::parse(&id)?, json))?,
-        Some(TracesCommand::List(list)) => runtime.block_on(list_traces(&store, &list, json))?,
-        None => runtime.block_on(list_traces(&store, &args.list, json))?,
+        Some(TracesCommand::Show { id }) => show(&store, TraceId::parse(&id)?, json).await?,
+        Some(TracesCommand::List(list)) => list_traces(&store, &list, json).await?,
+        None => list_traces(&store, &args.list, json).await?,
     };
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         // A reader such as `head` had enough.

@@ -46,7 +46,8 @@ fn verdict(agreed: bool) -> Audit {
 #[tokio::test]
 async fn evidence_is_read_in_the_order_in_which_it_became_final() {
     let (_folder, store) = fresh();
-    let escalated = Trace { route: Route::Escalated, large: Some(call("l", "b", None)), ..local_trace(3, "a", false) };
+    // Drawn for an audit, but escalated: the large model's answer is there already.
+    let escalated = Trace { route: Route::Escalated, large: Some(call("l", "b", None)), ..local_trace(3, "a", true) };
     let elsewhere = Trace { certificate: Some("other".into()), ..local_trace(5, "a", false) };
     for trace in
         [local_trace(1, "a", true), local_trace(2, "a", false), escalated, local_trace(4, "a", true), elsewhere]
@@ -56,7 +57,7 @@ async fn evidence_is_read_in_the_order_in_which_it_became_final() {
     let seen = store.audit_sequence("c", 0).await.expect("read");
     assert_eq!(seen.pending, 2);
     let kept: Vec<_> = seen.rows.iter().map(|row| (row.id, row.kept, row.audited, row.loss)).collect();
-    assert_eq!(kept, [(id(2), true, false, None), (id(3), false, false, None)]);
+    assert_eq!(kept, [(id(2), true, false, None), (id(3), false, true, None)]);
 
     let audits = store.subscribe();
     store.attach_audit(id(4), verdict(false)).await.expect("attached");
