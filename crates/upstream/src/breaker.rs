@@ -79,6 +79,8 @@ impl Breaker {
             }
             State::Closed { .. } => open(self.policy.cooldown),
             State::HalfOpen { next } => open(next),
+            // A probe that was abandoned first and then judged.
+            State::Open { until, next } if until <= now => open(next),
             // A request that was sent before it opened: it says nothing new.
             open @ State::Open { .. } => open,
         };
@@ -148,6 +150,17 @@ mod tests {
         assert!(b.admit(s(10)).is_ok());
         b.abandoned(s(11));
         assert!(b.admit(s(11)).is_ok());
+    }
+
+    #[test]
+    fn a_probe_that_ran_out_of_time_counts_as_failed() {
+        let mut b = breaker();
+        b.failed(s(0));
+        b.failed(s(0));
+        assert!(b.admit(s(10)).is_ok());
+        b.abandoned(s(12));
+        b.failed(s(12));
+        assert_eq!(b.admit(s(12)), Err(s(20)));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use call::Caller;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture};
 use secrecy::SecretString;
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::OnceLock, time::Duration};
 use understudy_core::{
     Answer, AnswerStream, Backend, Capabilities, Embedder, Error, ModelName, Request, Result, Usage,
     backend::Embeddings, request::Delivery,
@@ -149,17 +149,20 @@ impl Backend for OpenAi {
 pub struct OpenAiEmbedder {
     name: ModelName,
     upstream_model: String,
-    dimensions: usize,
+    /// Configured, or learned from the first answer.
+    dimensions: OnceLock<usize>,
     caller: Caller,
 }
 
 impl OpenAiEmbedder {
-    /// Checks the configuration; connects to nothing. `dimensions` is the length that the model's vectors have.
+    /// Checks the configuration; connects to nothing. `dimensions` is the length that the model's vectors have; where
+    /// it is not given, the first answer tells it, and until then [`Embedder::dimensions`] is 0.
     ///
     /// # Errors
     /// `Invalid` when the base URL, the key or a header cannot be used.
-    pub fn new(config: OpenAiConfig, dimensions: usize, network: &Network) -> Result<Self> {
+    pub fn new(config: OpenAiConfig, dimensions: Option<usize>, network: &Network) -> Result<Self> {
         let caller = Caller::new(&config, "embeddings", network)?;
+        let dimensions = dimensions.map_or_else(OnceLock::new, OnceLock::from);
         Ok(Self { name: config.name, upstream_model: config.upstream_model, dimensions, caller })
     }
 }
@@ -170,7 +173,7 @@ impl Embedder for OpenAiEmbedder {
     }
 
     fn dimensions(&self) -> usize {
-        self.dimensions
+        self.dimensions.get().copied().unwrap_or(0)
     }
 
     fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Embeddings>> {
@@ -178,14 +181,14 @@ impl Embedder for OpenAiEmbedder {
             let body = embeddings::upstream_body(&self.upstream_model, &texts);
             let parse = |body: Bytes| {
                 let embeddings = embeddings::parse_response(&body, texts.len())?;
-                match embeddings.vectors.first() {
-                    Some(vector) if vector.len() != self.dimensions => Err(Error::data(format!(
-                        "read embeddings from the upstream: vectors have {} dimensions, the configuration says {}",
-                        vector.len(),
-                        self.dimensions
-                    ))),
-                    _ => Ok(embeddings),
+                let Some(got) = embeddings.vectors.first().map(Vec::len) else { return Ok(embeddings) };
+                let own = *self.dimensions.get_or_init(|| got);
+                if got != own {
+                    return Err(Error::data(format!(
+                        "read embeddings from the upstream: vectors have {got} dimensions, not {own}"
+                    )));
                 }
+                Ok(embeddings)
             };
             self.caller.whole(body, parse).await
         }

@@ -2,7 +2,7 @@
 //!
 //! Joined from the LiteLLM table (PyPI litellm 1.109.1) and models.dev (commit f3fc6922, 2 July 2026), both MIT. Where
 //! they disagree the LiteLLM figure holds, being the newer, and the row keeps the other figure. A test makes the table
-//! anew from the two sources. A model that is not in it has no known price; it is never free by omission.
+//! anew from the two sources and prints where they disagree. A model that is not in it has no known price; it is never free by omission.
 
 use std::{collections::HashMap, sync::LazyLock};
 use understudy_core::{Money, Price};

@@ -132,8 +132,9 @@ impl Caller {
     pub(super) async fn stream(&self, body: Bytes) -> Result<OpenStream> {
         let (response, report) = self.within_total(self.post(body)).await?;
         let kind = media_type(&response);
-        let is_event_stream = kind == "text/event-stream";
-        if !is_event_stream && kind != "application/json" && kind != "none" {
+        // Some servers name no type, or a plain one.
+        let is_event_stream = matches!(kind.as_str(), "text/event-stream" | "text/plain" | "none");
+        if !is_event_stream && kind != "application/json" {
             let message = format!("it answered with {kind} instead of an event stream; check base_url");
             return Err(Error::data(message).context(&self.context));
         }
@@ -151,6 +152,9 @@ impl Caller {
     async fn within_total<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         let total = self.timeouts.total;
         let late = |_| {
+            // The call was dropped without a verdict; a server that does not answer in time has failed.
+            let now = self.network.clock.monotonic();
+            self.breaker.with(|b| b.failed(now));
             Error::new(ErrorKind::Deadline, format!("no answer within {total:?}; raise this upstream's total timeout"))
         };
         let outcome = tokio::time::timeout(total, call).map_err(late).await.and_then(|outcome| outcome);

@@ -27,7 +27,7 @@ pub(super) fn events(
     shown: IncludeUsage,
     input_bytes: usize,
 ) -> impl Stream<Item = Result<Event>> + Send + 'static {
-    if open.is_event_stream || open.response.content_length().is_none() {
+    if open.is_event_stream {
         let OpenStream { response, idle, report, context, secrets, .. } = open;
         let reading = Reading {
             bytes: response.bytes_stream().boxed(),
