@@ -2,4 +2,5 @@
 //! writes. Never computes gradients.
 
 pub mod artifact;
+pub mod generate;
 pub mod head;

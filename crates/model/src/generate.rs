@@ -1,0 +1,415 @@
+//! Generative models in this process: any GGUF file that llama.cpp runs.
+//!
+//! Owns chat templates, continuous batching, prefix reuse, sampling, grammars and the import of GGUF files. One thread
+//! per [`Generator`] owns the model's context; requests reach it over a bounded queue. It decides nothing about
+//! routing and downloads nothing. `serve` calls it as a [`Backend`], `pilot` and the command line as well.
+//!
+//! *Reproducibility.* The same request with the same seed gives the same text as long as it runs alone or in batches
+//! of the same shape. In another company the kernels add up in another order; logits then differ by rounding, and a
+//! near-tie may fall the other way. Without a seed, sampling is seeded by the request's id.
+
+mod engine;
+mod grammar;
+mod import;
+mod prompt;
+mod quantise;
+mod sample;
+mod slots;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub use import::{FileType, Imported, file_type, import_gguf, quantise};
+
+use engine::{Engine, Job, Limits};
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
+use grammar::{Constraint, Forbidden};
+use llama_cpp_2::{
+    LogOptions,
+    context::params::LlamaContextParams,
+    llama_backend::LlamaBackend,
+    model::{LlamaModel, params::LlamaModelParams},
+    send_logs_to_tracing,
+};
+use prompt::ChatTemplate;
+use sample::Sampler;
+use std::{
+    num::NonZeroU32,
+    path::Path,
+    sync::{Arc, OnceLock, mpsc},
+    thread::JoinHandle,
+};
+use tokio::sync::{
+    Semaphore,
+    mpsc::{UnboundedReceiver, unbounded_channel},
+};
+use understudy_core::{
+    Answer, AnswerStream, Backend, Capabilities, Error, ErrorKind, Event, Message, ModelName, Place, Request, Result,
+    Seed,
+    request::{Delivery, OutputFormat, Sampling},
+};
+
+/// Whether the beginning of a prompt that another request already computed is used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PrefixReuse {
+    /// Finished prompts stay in the cache until their room is needed.
+    #[default]
+    On,
+    /// Every prompt is computed from its first token.
+    Off,
+}
+
+/// How a model is run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GeneratorOptions {
+    /// The name by which plans and clients ask for it.
+    pub name: ModelName,
+    /// Threads that compute; at least 1.
+    pub threads: usize,
+    /// Tokens that fit into the key–value cache, over all concurrent answers and kept prefixes.
+    pub context_tokens: u32,
+    /// Most answers that are written at the same time, 1 to 256; the others queue.
+    pub max_sequences: u32,
+    /// Most tokens that one step computes. Larger reads prompts faster; smaller makes running answers stutter less
+    /// when a long prompt comes in.
+    pub max_batch: u32,
+    /// Most requests that wait; more are refused as `Overloaded`.
+    pub max_waiting: usize,
+    /// Longest answer when the request does not say.
+    pub answer_tokens: u32,
+    /// Softmax temperature when the request does not say. 0, greedy, is what certificates are measured with.
+    pub temperature: f32,
+    /// Whether computed beginnings are used again.
+    pub prefix_reuse: PrefixReuse,
+    /// A chat template (Jinja) in place of the model file's own.
+    pub template: Option<String>,
+}
+
+impl GeneratorOptions {
+    /// Defaults: all cores, 8,192 tokens shared by 8 answers, 512 tokens a step, greedy.
+    #[must_use]
+    pub fn new(name: ModelName) -> Self {
+        Self {
+            name,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            context_tokens: 8_192,
+            max_sequences: 8,
+            max_batch: 512,
+            max_waiting: 256,
+            answer_tokens: 512,
+            temperature: 0.0,
+            prefix_reuse: PrefixReuse::On,
+            template: None,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let wrong = |what: &str| Err(Error::invalid(format!("run model {}: {what}", self.name)));
+        if self.threads == 0 || self.threads > 512 {
+            return wrong("threads must be 1 to 512");
+        }
+        if self.max_sequences == 0 || self.max_sequences > 256 {
+            return wrong("max_sequences must be 1 to 256");
+        }
+        if self.max_batch < self.max_sequences {
+            return wrong("max_batch must be at least max_sequences");
+        }
+        if self.context_tokens < 16 || self.context_tokens > 1 << 24 {
+            return wrong("context_tokens must be 16 to 16,777,216");
+        }
+        Ok(())
+    }
+}
+
+/// What preparing a request needs; shared with the threads that do it.
+#[derive(Debug)]
+struct Prepare {
+    model: Arc<LlamaModel>,
+    template: ChatTemplate,
+    forbidden: Forbidden,
+    options: GeneratorOptions,
+    /// Tokens that prompt and answer may have together.
+    limit: usize,
+}
+
+/// A loaded model that answers. Dropping it ends its thread; unfinished answers end with `Unavailable`.
+#[derive(Debug)]
+pub struct Generator {
+    prepare: Arc<Prepare>,
+    capabilities: Capabilities,
+    queue: Arc<Semaphore>,
+    /// Taken when it is dropped: the engine ends when the channel does.
+    jobs: Option<mpsc::Sender<Job>>,
+    engine: Option<JoinHandle<()>>,
+}
+
+impl Generator {
+    /// Loads a GGUF file. Blocks while it reads (the file is memory-mapped) and allocates the cache.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such file, `Data` when llama.cpp cannot read it or it has no chat template,
+    /// `Invalid` when an option is out of range, `Internal` when memory does not suffice.
+    pub fn load(path: &Path, options: GeneratorOptions) -> Result<Self> {
+        options.check()?;
+        if !path.is_file() {
+            return Err(Error::not_found(format!("load model {}: there is no such file", path.display())));
+        }
+        let what = format!("load model {}", path.display());
+        let backend = backend();
+        let model = LlamaModel::load_from_file(backend, path, &LlamaModelParams::default()).map_err(|e| {
+            Error::data(format!("{what}: llama.cpp cannot read it ({e}); it may be damaged, or newer than this build"))
+        })?;
+        let model = Arc::new(model);
+        let template = ChatTemplate::of(&model, options.template.as_deref()).map_err(|e| e.context(&what))?;
+        let forbidden = Forbidden::of(&model);
+        let limit = options.context_tokens.min(model.n_ctx_train().max(1));
+
+        let (jobs, receiver) = mpsc::channel();
+        let (ready, started) = mpsc::channel();
+        let (owned, params, limits) = (Arc::clone(&model), context_params(&options), limits(&options, &model));
+        let engine = std::thread::Builder::new()
+            .name("generate".to_owned())
+            .spawn(move || match owned.new_context(backend, params) {
+                Ok(context) => {
+                    let _ = ready.send(Ok(()));
+                    Engine::new(&owned, context, limits).run(&receiver);
+                }
+                Err(e) => {
+                    let _ = ready.send(Err(e));
+                }
+            })
+            .map_err(|e| Error::internal(format!("{what}: no thread: {e}")))?;
+        match started.recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => {
+                return Err(Error::internal(format!("{what}: no context ({e}); use fewer context_tokens")));
+            }
+            Err(_) => return Err(Error::internal(format!("{what}: its thread ended"))),
+        }
+        let places = options.max_waiting + options.max_sequences as usize;
+        Ok(Self {
+            capabilities: Capabilities {
+                place: Place::Local,
+                context_tokens: Some(limit),
+                multimodal: false,
+                tools: false,
+                many_choices: false,
+                languages: Vec::new(),
+            },
+            queue: Arc::new(Semaphore::new(places)),
+            prepare: Arc::new(Prepare { model, template, forbidden, options, limit: limit as usize }),
+            jobs: Some(jobs),
+            engine: Some(engine),
+        })
+    }
+
+    /// Number of parameters of the model.
+    #[must_use]
+    pub fn parameters(&self) -> u64 {
+        self.prepare.model.n_params()
+    }
+
+    /// Number of tokens of the prompt that `messages` make, by the model's own template and tokeniser.
+    ///
+    /// # Errors
+    /// `Invalid` when the template refuses the messages.
+    pub fn count_tokens(&self, messages: &[Message]) -> Result<usize> {
+        let prompt = self.prepare.template.render(&self.prepare.model, messages)?;
+        Ok(prompt::tokenise(&self.prepare.model, &prompt).len())
+    }
+
+    /// Prepares the request and hands it to the engine.
+    async fn submit(&self, request: &Request, delivery: Delivery) -> Result<UnboundedReceiver<Result<Event>>> {
+        let permit = Arc::clone(&self.queue).try_acquire_owned().map_err(|_| {
+            Error::new(
+                ErrorKind::Overloaded,
+                format!("queue the request: {} already wait for {}", self.prepare.options.max_waiting, self.name()),
+            )
+            .with_retry_after(1)
+        })?;
+        refuse_needs(request)?;
+        let parts = Parts {
+            messages: request.messages.clone(),
+            sampling: request.sampling.clone(),
+            format: request.format.clone(),
+            seed: request.sampling.seed.unwrap_or_else(|| Seed(0).derive(&request.id.to_string()).0),
+        };
+        let prepare = Arc::clone(&self.prepare);
+        // Tokenising a long prompt and compiling a grammar take milliseconds, which the runtime's threads do not have.
+        let prepared = match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => runtime
+                .spawn_blocking(move || prepare.prepare(&parts))
+                .await
+                .map_err(|_| Error::internal("prepare the request: its thread ended"))?,
+            Err(_) => prepare.prepare(&parts),
+        }?;
+        let (reply, events) = unbounded_channel();
+        let job = Job {
+            prompt: prepared.prompt,
+            max_tokens: prepared.max_tokens,
+            sampler: prepared.sampler,
+            stop: request.sampling.stop.clone(),
+            delivery,
+            reply,
+            _permit: permit,
+        };
+        self.jobs.as_ref().expect("taken only on drop").send(job).map_err(|_| stopped())?;
+        Ok(events)
+    }
+
+    async fn whole(&self, request: &Request) -> Result<Answer> {
+        let mut events = self.submit(request, Delivery::Whole).await?;
+        while let Some(event) = events.recv().await {
+            if let Event::End(answer) = event? {
+                return Ok(*answer);
+            }
+        }
+        Err(stopped())
+    }
+
+    async fn pieces(&self, request: &Request) -> Result<AnswerStream> {
+        let events = self.submit(request, Delivery::Stream).await?;
+        let stream = stream::unfold(Some(events), |state| async move {
+            let mut events = state?;
+            match events.recv().await {
+                Some(Ok(Event::End(answer))) => Some((Ok(Event::End(answer)), None)),
+                Some(Ok(event)) => Some((Ok(event), Some(events))),
+                Some(Err(error)) => Some((Err(error), None)),
+                None => Some((Err(stopped()), None)),
+            }
+        });
+        Ok(stream.boxed())
+    }
+}
+
+impl Drop for Generator {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(engine) = self.engine.take() {
+            // The engine ends after its current step; a panic there has been printed already.
+            let _ = engine.join();
+        }
+    }
+}
+
+impl Backend for Generator {
+    fn name(&self) -> &ModelName {
+        &self.prepare.options.name
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn answer<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Answer>> {
+        self.whole(request).boxed()
+    }
+
+    fn stream<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<AnswerStream>> {
+        self.pieces(request).boxed()
+    }
+}
+
+/// The parts of a request that preparing it reads.
+#[derive(Debug)]
+struct Parts {
+    messages: Vec<Message>,
+    sampling: Sampling,
+    format: OutputFormat,
+    seed: u64,
+}
+
+/// A request that nothing is wrong with.
+#[derive(Debug)]
+struct Prepared {
+    prompt: Vec<llama_cpp_2::token::LlamaToken>,
+    max_tokens: usize,
+    sampler: Sampler,
+}
+
+impl Prepare {
+    fn prepare(&self, parts: &Parts) -> Result<Prepared> {
+        let text = self.template.render(&self.model, &parts.messages)?;
+        let prompt = prompt::tokenise(&self.model, &text);
+        let max_tokens = self.answer_length(prompt.len(), parts.sampling.max_tokens)?;
+        let constraint = Constraint::compile(&self.model, &self.forbidden, &parts.format)?;
+        let sampler = Sampler::new(&parts.sampling, self.options.temperature, parts.seed, constraint)?;
+        Ok(Prepared { prompt, max_tokens, sampler })
+    }
+
+    /// Most tokens to draw: what the request asks for, else the default as far as it fits.
+    fn answer_length(&self, prompt: usize, asked: Option<u32>) -> Result<usize> {
+        let room = self.limit.saturating_sub(prompt);
+        let wanted = asked.map(|n| n as usize);
+        if prompt == 0 || wanted == Some(0) {
+            return Err(Error::invalid("answer: the prompt or max_tokens is empty").with_param("max_tokens"));
+        }
+        if room == 0 || wanted.is_some_and(|n| n > room) {
+            let asked = wanted.map_or_else(String::new, |n| format!(" and {n} are asked for"));
+            return Err(Error::invalid(format!(
+                "fit the request into the context: prompt has {prompt} tokens{asked}, the model takes {}",
+                self.limit
+            ))
+            .with_param(if room == 0 { "messages" } else { "max_tokens" }));
+        }
+        Ok(wanted.unwrap_or_else(|| room.min(self.options.answer_tokens as usize).max(1)))
+    }
+}
+
+fn refuse_needs(request: &Request) -> Result<()> {
+    let what = if request.needs.multimodal {
+        "images, audio or files"
+    } else if request.needs.tools {
+        "tools"
+    } else if request.needs.many_choices {
+        "several choices"
+    } else {
+        return Ok(());
+    };
+    Err(Error::invalid(format!("answer with a local model: it takes no {what}; ask a large model")))
+}
+
+fn stopped() -> Error {
+    Error::unavailable("answer: the model's thread has ended; load the model again")
+}
+
+fn context_params(options: &GeneratorOptions) -> LlamaContextParams {
+    let threads = i32::try_from(options.threads).expect("checked");
+    LlamaContextParams::default()
+        .with_n_ctx(NonZeroU32::new(options.context_tokens))
+        .with_n_batch(options.max_batch)
+        .with_n_ubatch(options.max_batch.min(512))
+        .with_n_seq_max(options.max_sequences)
+        // One pool of cells for all answers: a long one may use what short ones leave, and prefixes are shared
+        // without copying.
+        .with_kv_unified(true)
+        .with_no_perf(true)
+        .with_n_threads(threads)
+        .with_n_threads_batch(threads)
+}
+
+fn limits(options: &GeneratorOptions, model: &LlamaModel) -> Limits {
+    Limits {
+        name: options.name.clone(),
+        sequences: options.max_sequences as usize,
+        cells: options.context_tokens as usize,
+        batch: options.max_batch as usize,
+        // A recurrent state cannot be cut at a token.
+        reuse: options.prefix_reuse == PrefixReuse::On && !model.is_recurrent() && !model.is_hybrid(),
+    }
+}
+
+/// llama.cpp's process-wide state.
+fn backend() -> &'static LlamaBackend {
+    static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
+    silence();
+    // Somebody else in the process may have initialised it already, which is as good.
+    BACKEND.get_or_init(|| LlamaBackend::init().unwrap_or(LlamaBackend {}))
+}
+
+/// Sends llama.cpp's messages to `tracing`; by itself it writes pages to standard error.
+fn silence() {
+    static ONCE: OnceLock<()> = OnceLock::new();
+    ONCE.get_or_init(|| send_logs_to_tracing(LogOptions::default()));
+}

@@ -1,0 +1,331 @@
+//! The engine: one thread that owns the context and steps all answers together.
+//!
+//! Every step builds one llama.cpp batch: the next token of every answer that is being written, then as much of the
+//! waiting prompts as fits. Requests join and leave between steps.
+
+use super::{
+    sample::{Logprobs, Sampler},
+    slots::Slots,
+    text::{Emitter, Progress},
+};
+use llama_cpp_2::{context::LlamaContext, llama_batch::LlamaBatch, model::LlamaModel, token::LlamaToken};
+use std::{
+    collections::VecDeque,
+    sync::mpsc::{Receiver, TryRecvError},
+};
+use tokio::sync::{OwnedSemaphorePermit, mpsc::UnboundedSender};
+use understudy_core::{Answer, Error, Event, FinishReason, ModelName, Result, TokenLogprob, Usage, request::Delivery};
+
+/// One request, prepared: everything that can be wrong with it was found before it came here.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) prompt: Vec<LlamaToken>,
+    pub(super) max_tokens: usize,
+    pub(super) sampler: Sampler,
+    pub(super) stop: Vec<String>,
+    pub(super) delivery: Delivery,
+    /// Closed when nobody waits any more, which cancels the work.
+    pub(super) reply: UnboundedSender<Result<Event>>,
+    /// Its place in the queue.
+    pub(super) _permit: OwnedSemaphorePermit,
+}
+
+/// What the engine needs to know besides the context.
+#[derive(Debug, Clone)]
+pub(super) struct Limits {
+    pub(super) name: ModelName,
+    pub(super) sequences: usize,
+    pub(super) cells: usize,
+    pub(super) batch: usize,
+    pub(super) reuse: bool,
+}
+
+/// An answer in the making.
+struct Writing {
+    job: Job,
+    slot: usize,
+    reused: usize,
+    /// The drawn token that is not in the cache yet; `None` while the prompt is being read.
+    next: Option<LlamaToken>,
+    drawn: usize,
+    emitter: Emitter,
+    logprobs: Vec<TokenLogprob>,
+    /// Where in the current batch its logits will be.
+    output: Option<i32>,
+    /// How many tokens of it the current batch holds.
+    batched: usize,
+}
+
+/// The loop and its state.
+pub(super) struct Engine<'m> {
+    model: &'m LlamaModel,
+    context: LlamaContext<'m>,
+    limits: Limits,
+    slots: Slots,
+    waiting: VecDeque<Job>,
+    writing: Vec<Writing>,
+    batch: LlamaBatch<'static>,
+}
+
+impl<'m> Engine<'m> {
+    pub(super) fn new(model: &'m LlamaModel, context: LlamaContext<'m>, limits: Limits) -> Self {
+        Self {
+            model,
+            context,
+            slots: Slots::new(limits.sequences, limits.cells),
+            waiting: VecDeque::new(),
+            writing: Vec::with_capacity(limits.sequences),
+            batch: LlamaBatch::new(limits.batch, 1),
+            limits,
+        }
+    }
+
+    /// Works until the other end of `jobs` is dropped; whatever is unfinished then ends with an error.
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        loop {
+            if self.waiting.is_empty() && self.writing.is_empty() {
+                match jobs.recv() {
+                    Ok(job) => self.waiting.push_back(job),
+                    Err(_) => return,
+                }
+            }
+            loop {
+                match jobs.try_recv() {
+                    Ok(job) => self.waiting.push_back(job),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return self.close(),
+                }
+            }
+            self.step();
+        }
+    }
+
+    fn close(self) {
+        for job in self.waiting.into_iter().chain(self.writing.into_iter().map(|w| w.job)) {
+            let _ = job.reply.send(Err(Error::unavailable("finish the answer: the model is being unloaded")));
+        }
+    }
+
+    fn step(&mut self) {
+        self.drop_cancelled();
+        self.admit();
+        self.fill_batch();
+        if self.batch.n_tokens() == 0 {
+            return;
+        }
+        match self.context.decode(&mut self.batch) {
+            Ok(()) => self.draw_tokens(),
+            Err(error) => self.fail_batch(&error.to_string()),
+        }
+    }
+
+    fn drop_cancelled(&mut self) {
+        self.waiting.retain(|job| !job.reply.is_closed());
+        let slots = &mut self.slots;
+        self.writing.retain(|w| {
+            let wanted = !w.job.reply.is_closed();
+            if !wanted {
+                slots.release(w.slot);
+            }
+            wanted
+        });
+    }
+
+    /// Gives waiting requests a place, first come, first served.
+    fn admit(&mut self) {
+        while let Some(job) = self.waiting.front() {
+            let promised = job.prompt.len() + job.max_tokens;
+            let Some(placement) = self.slots.place(&job.prompt, promised, self.limits.reuse) else { break };
+            let job = self.waiting.pop_front().expect("it is the front");
+            let slot = placement.slot;
+            if placement.clear.contains(&slot) {
+                self.forget(slot, 0);
+            }
+            if let Some(source) = placement.copy_from {
+                // In a unified cache this only marks the cells as shared.
+                self.context.copy_cache(sequence(source), sequence(slot), position(placement.reused));
+            } else if !placement.clear.contains(&slot) && !self.forget(slot, placement.reused) {
+                // A cache that cannot be cut (recurrent state) is read from the start.
+                self.forget(slot, 0);
+                self.slots.cut(slot, 0);
+            }
+            for &victim in placement.clear.iter().filter(|&&v| v != slot) {
+                self.forget(victim, 0);
+            }
+            self.writing.push(Writing {
+                reused: self.slots.len(slot),
+                emitter: Emitter::new(&job.stop),
+                job,
+                slot,
+                next: None,
+                drawn: 0,
+                logprobs: Vec::new(),
+                output: None,
+                batched: 0,
+            });
+        }
+    }
+
+    /// Removes everything from position `from` on; false when the cache cannot.
+    fn forget(&mut self, slot: usize, from: usize) -> bool {
+        let from = u32::try_from(from).expect("a position is an i32");
+        let id = u32::try_from(slot).expect("few sequences");
+        self.context.clear_kv_cache_seq(Some(id), Some(from), None).unwrap_or(false)
+    }
+
+    fn fill_batch(&mut self) {
+        self.batch.clear();
+        for w in &mut self.writing {
+            (w.output, w.batched) = (None, 0);
+            if let Some(token) = w.next {
+                w.output = Some(self.batch.n_tokens());
+                w.batched = 1;
+                add(&mut self.batch, token, self.slots.len(w.slot), w.slot, true);
+            }
+        }
+        for w in self.writing.iter_mut().filter(|w| w.next.is_none()) {
+            let room = self.limits.batch - usize::try_from(self.batch.n_tokens()).expect("a count");
+            let done = self.slots.len(w.slot);
+            w.batched = room.min(w.job.prompt.len() - done);
+            for (i, &token) in w.job.prompt[done..done + w.batched].iter().enumerate() {
+                let last = done + i + 1 == w.job.prompt.len();
+                if last {
+                    w.output = Some(self.batch.n_tokens());
+                }
+                add(&mut self.batch, token, done + i, w.slot, last);
+            }
+            if w.batched == room {
+                break;
+            }
+        }
+    }
+
+    fn draw_tokens(&mut self) {
+        let (slots, context, model, name) = (&mut self.slots, &self.context, self.model, &self.limits.name);
+        self.writing.retain_mut(|w| {
+            match w.next {
+                Some(token) => slots.extend(w.slot, &[token]),
+                None => {
+                    let done = slots.len(w.slot);
+                    slots.extend(w.slot, &w.job.prompt[done..done + w.batched]);
+                }
+            }
+            let Some(output) = w.output else { return true };
+            let finish = match w.draw(model, context.get_logits_ith(output)) {
+                Ok(None) => return w.send_delta(),
+                Ok(Some(finish)) => finish,
+                Err(error) => {
+                    let _ = w.job.reply.send(Err(error));
+                    slots.release(w.slot);
+                    return false;
+                }
+            };
+            w.send_delta();
+            w.send_end(name, finish);
+            slots.release(w.slot);
+            false
+        });
+    }
+
+    /// llama.cpp could not compute the batch: its answers end with an error, and their cells are given up.
+    fn fail_batch(&mut self, why: &str) {
+        tracing::error!(error = why, "llama.cpp failed to compute a batch");
+        let (failed, kept): (Vec<_>, Vec<_>) = self.writing.drain(..).partition(|w| w.batched > 0);
+        self.writing = kept;
+        for w in failed {
+            self.forget(w.slot, 0);
+            self.slots.clear(w.slot);
+            let _ = w.job.reply.send(Err(Error::internal(format!("compute the answer: {why}"))));
+        }
+    }
+}
+
+impl Writing {
+    /// Draws the next token; the reason when it was the last.
+    fn draw(&mut self, model: &LlamaModel, logits: &[f32]) -> Result<Option<FinishReason>> {
+        let token = self.job.sampler.sample(logits)?;
+        self.drawn += 1;
+        let id = LlamaToken(i32::try_from(token).expect("a vocabulary's size is an i32"));
+        let vocab = model.vocab();
+        if vocab.is_eog(id) {
+            self.emitter.finish();
+            return Ok(Some(FinishReason::Stop));
+        }
+        let bytes = vocab.token_to_piece(id, false, None);
+        if let Some(found) = self.job.sampler.logprobs(logits, token) {
+            self.logprobs.push(describe(model, &bytes, &found));
+        }
+        if self.emitter.push(&bytes) == Progress::Stopped {
+            self.cut_logprobs();
+            return Ok(Some(FinishReason::Stop));
+        }
+        if self.drawn >= self.job.max_tokens {
+            self.emitter.finish();
+            return Ok(Some(FinishReason::Length));
+        }
+        self.next = Some(id);
+        Ok(None)
+    }
+
+    /// Drops the log-probabilities of tokens that begin after the end of the text, in the stop sequence.
+    fn cut_logprobs(&mut self) {
+        let (mut at, end) = (0, self.emitter.text().len());
+        let keep = self.logprobs.iter().take_while(|t| {
+            let begins = at;
+            at += t.bytes.len();
+            begins < end
+        });
+        let keep = keep.count();
+        self.logprobs.truncate(keep);
+    }
+
+    /// Sends new text to a streaming client; false when it left.
+    fn send_delta(&mut self) -> bool {
+        if self.job.delivery == Delivery::Whole {
+            return true;
+        }
+        let text = self.emitter.take_delta();
+        if text.is_empty() {
+            return true;
+        }
+        // A client that left is noticed before the next step.
+        let _ = self.job.reply.send(Ok(Event::Delta { text: text.to_owned(), wire: None }));
+        true
+    }
+
+    fn send_end(&mut self, name: &ModelName, finish: FinishReason) {
+        let usage = Usage {
+            input_tokens: self.job.prompt.len() as u64,
+            cached_input_tokens: self.reused as u64,
+            output_tokens: self.drawn as u64,
+            estimated: false,
+        };
+        let mut answer = Answer::text(name.clone(), self.emitter.text(), usage);
+        answer.finish = finish;
+        answer.logprobs = self.job.sampler.wants_logprobs().then(|| std::mem::take(&mut self.logprobs));
+        let _ = self.job.reply.send(Ok(Event::End(Box::new(answer))));
+    }
+}
+
+fn describe(model: &LlamaModel, bytes: &[u8], found: &Logprobs) -> TokenLogprob {
+    let vocab = model.vocab();
+    // Control tokens print as nothing in a text; as alternatives they are named.
+    let piece = |token: usize| vocab.token_to_piece(LlamaToken(i32::try_from(token).unwrap_or(0)), true, None);
+    TokenLogprob {
+        bytes: bytes.to_vec(),
+        logprob: found.logprob,
+        top: found.top.iter().map(|&(token, logprob)| (piece(token), logprob)).collect(),
+    }
+}
+
+fn add(batch: &mut LlamaBatch<'_>, token: LlamaToken, at: usize, slot: usize, output: bool) {
+    batch.add(token, position(at), &[sequence(slot)], output).expect("a step never batches more than the limit");
+}
+
+fn sequence(slot: usize) -> i32 {
+    i32::try_from(slot).expect("few sequences")
+}
+
+fn position(at: usize) -> i32 {
+    i32::try_from(at).expect("a position is an i32")
+}

@@ -1,0 +1,132 @@
+//! From messages to tokens, by the chat template in the model file.
+//!
+//! The template is Jinja as Hugging Face runs it. Where it needs something that only Python has, llama.cpp's built-in
+//! version of the same family's template takes over; the log says so once.
+
+use llama_cpp_2::{
+    model::{LlamaChatMessage, LlamaChatTemplate, LlamaModel},
+    token::LlamaToken,
+};
+use minijinja::{Environment, ErrorKind, Value, context, syntax::SyntaxConfig};
+use understudy_core::{Error, Message, Result, Role};
+
+const NAME: &str = "chat";
+
+/// A model's chat template, compiled.
+#[derive(Debug)]
+pub(super) struct ChatTemplate {
+    jinja: Option<Environment<'static>>,
+    built_in: LlamaChatTemplate,
+    bos: String,
+    eos: String,
+}
+
+impl ChatTemplate {
+    /// Takes `given`, else the model file's own template.
+    ///
+    /// # Errors
+    /// `Data` when there is none, or when neither engine can run it.
+    pub(super) fn of(model: &LlamaModel, given: Option<&str>) -> Result<Self> {
+        let source = match given {
+            Some(text) => text.to_owned(),
+            None => model.chat_template(None).ok().and_then(|t| t.to_string().ok()).ok_or_else(|| {
+                Error::data(
+                    "find the chat template: the file has none (tokenizer.chat_template); \
+                     use an instruction-tuned model or give a template",
+                )
+            })?,
+        };
+        let built_in = LlamaChatTemplate::new(&source)
+            .map_err(|_| Error::data("read the chat template: it contains a zero byte"))?;
+        let vocab = model.vocab();
+        let special = |token: LlamaToken| {
+            if token.0 < 0 {
+                return String::new();
+            }
+            String::from_utf8_lossy(&vocab.token_to_piece(token, true, None)).into_owned()
+        };
+        let mut template = Self { jinja: None, built_in, bos: special(vocab.bos()), eos: special(vocab.eos()) };
+        let probe = [Message { role: Role::User, text: "hello".to_owned() }];
+        match compile(source) {
+            Ok(environment) => template.jinja = Some(environment),
+            Err(error) => tracing::warn!(%error, "the chat template is not valid Jinja, using llama.cpp's own for it"),
+        }
+        if let Err(error) = template.render(model, &probe) {
+            return Err(Error::data(error.message().to_owned()));
+        }
+        Ok(template)
+    }
+
+    /// The prompt as text, ending where the model's answer begins.
+    ///
+    /// # Errors
+    /// `Invalid` when the template refuses the messages (roles that do not alternate, say).
+    pub(super) fn render(&self, model: &LlamaModel, messages: &[Message]) -> Result<String> {
+        let refused = match &self.jinja {
+            Some(environment) => match self.run(environment, messages) {
+                Ok(prompt) => return Ok(prompt),
+                Err(error) => error.detail().map_or_else(|| error.to_string(), str::to_owned),
+            },
+            None => "it is not valid Jinja".to_owned(),
+        };
+        let chat: Result<Vec<_>, _> =
+            messages.iter().map(|m| LlamaChatMessage::new(m.role.as_str().to_owned(), m.text.clone())).collect();
+        chat.ok()
+            .and_then(|chat| model.apply_chat_template(&self.built_in, &chat, true).ok())
+            .ok_or_else(|| Error::invalid(format!("apply the model's chat template: {refused}")).with_param("messages"))
+    }
+
+    fn run(&self, environment: &Environment<'static>, messages: &[Message]) -> Result<String, minijinja::Error> {
+        let messages: Vec<Value> = messages.iter().map(|m| turn(m.role.as_str(), &m.text)).collect();
+        environment.get_template(NAME)?.render(context! {
+            messages,
+            add_generation_prompt => true,
+            bos_token => self.bos.as_str(),
+            eos_token => self.eos.as_str(),
+        })
+    }
+}
+
+fn turn(role: &str, content: &str) -> Value {
+    Value::from_pairs([("role", role), ("content", content)])
+}
+
+/// Sets the engine up as Hugging Face's `apply_chat_template` does.
+fn compile(source: String) -> Result<Environment<'static>, minijinja::Error> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
+        Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+    });
+    environment.add_template_owned(NAME, source)?;
+    Ok(environment)
+}
+
+/// The prompt's tokens, with exactly one beginning-of-sequence token where the model wants one: most templates write
+/// it themselves, some leave it to the tokeniser.
+pub(super) fn tokenise(model: &LlamaModel, prompt: &str) -> Vec<LlamaToken> {
+    let vocab = model.vocab();
+    let mut tokens = vocab.tokenize(prompt.as_bytes(), false, true);
+    if vocab.should_add_bos() && tokens.first() != Some(&vocab.bos()) {
+        tokens.insert(0, vocab.bos());
+    }
+    tokens
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_may_trim_call_python_methods_and_refuse() {
+        let source = "{% for m in messages %}\n    {%- if m.role == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}\
+                      <{{ m['role'].upper() }}>{{ m.content.strip() }}\n{% endfor %}";
+        let environment = compile(source.to_owned()).expect("valid");
+        let run = |role: &'static str| {
+            environment.get_template(NAME).and_then(|t| t.render(context! { messages => vec![turn(role, " hi ")] }))
+        };
+        assert_eq!(run("user").expect("allowed"), "<USER>hi\n");
+        assert_eq!(run("tool").expect_err("refused").detail(), Some("no tools here"));
+    }
+}

@@ -1,0 +1,373 @@
+//! The generator on a real model, SmolLM2-135M-Instruct; skipped where it is not installed.
+
+use super::*;
+use futures_util::future::join_all;
+use std::path::PathBuf;
+use understudy_core::{FinishReason, Role, TraceId};
+
+/// The model file at Q8_0, from the folder where `understudy pull smollm2` puts it.
+fn model_file() -> Option<PathBuf> {
+    static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FILE.get_or_init(|| {
+        #[expect(clippy::disallowed_methods, reason = "tests find installed models as the command line does")]
+        let folder = std::env::var("UNDERSTUDY_MODELS")
+            .map(PathBuf::from)
+            .or_else(|_| std::env::var("HOME").map(|home| PathBuf::from(home).join(".understudy/models")));
+        let mut files: Vec<PathBuf> = std::fs::read_dir(folder.ok()?.join("smollm2"))
+            .ok()?
+            .filter_map(|entry| entry.ok().map(|e| e.path()))
+            .filter(|path| path.extension().is_some_and(|e| e == "gguf"))
+            .filter(|path| !path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.')))
+            .collect();
+        files.sort();
+        let q8 = files.iter().find(|f| file_type(f).ok().flatten() == Some(FileType::Q8_0)).cloned();
+        Some(q8.unwrap_or_else(|| import_gguf(&files[0]).expect("a complete model").path))
+    })
+    .clone()
+}
+
+/// Loads the model, or says that the test was skipped.
+fn load(change: impl FnOnce(&mut GeneratorOptions)) -> Option<Generator> {
+    let Some(path) = model_file() else {
+        println!("skipped: no model; `understudy pull smollm2` installs it");
+        return None;
+    };
+    let mut options = GeneratorOptions::new("smollm2".into());
+    options.threads = 2;
+    options.context_tokens = 4_096;
+    change(&mut options);
+    Some(Generator::load(&path, options).expect("the model loads"))
+}
+
+fn request(text: &str, max_tokens: u32) -> Request {
+    let message = Message { role: Role::User, text: text.to_owned() };
+    let mut request = Request::new(TraceId::from_parts(1, 1), "smollm2".into(), vec![message]);
+    request.sampling.max_tokens = Some(max_tokens);
+    request
+}
+
+fn run<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
+}
+
+const QUESTIONS: [&str; 4] = [
+    "What is the capital of France?",
+    "Name three colours.",
+    "Write one sentence about the sea.",
+    "What is two plus two?",
+];
+
+#[test]
+fn concurrent_answers_equal_sequential_ones() {
+    let Some(generator) = load(|o| o.prefix_reuse = PrefixReuse::Off) else { return };
+    let requests: Vec<Request> = QUESTIONS.iter().map(|q| request(q, 24)).collect();
+    run(async {
+        let mut alone = Vec::new();
+        for r in &requests {
+            alone.push(generator.answer(r).await.expect("an answer"));
+        }
+        let together = join_all(requests.iter().map(|r| generator.answer(r))).await;
+        for (a, b) in alone.iter().zip(together) {
+            let b = b.expect("an answer");
+            assert_eq!((&a.text, &a.finish, a.usage), (&b.text, &b.finish, b.usage));
+        }
+        assert!(alone[0].text.contains("Paris"), "{}", alone[0].text);
+        assert_eq!(alone[0].model.as_str(), "smollm2");
+        assert_eq!(alone[0].confidence, None);
+    });
+}
+
+#[test]
+fn the_streamed_pieces_are_the_whole_answer() {
+    let Some(generator) = load(|_| ()) else { return };
+    let request = request("Write a short story with an emoji 🦀 in it.", 40);
+    run(async {
+        let whole = generator.answer(&request).await.expect("an answer");
+        let mut stream = generator.stream(&request).await.expect("a stream");
+        let (mut text, mut pieces, mut end) = (String::new(), 0, None);
+        while let Some(event) = stream.next().await {
+            match event.expect("no error") {
+                Event::Delta { text: piece, .. } => {
+                    text.push_str(&piece);
+                    pieces += 1;
+                }
+                Event::End(answer) => end = Some(answer),
+            }
+        }
+        let end = end.expect("the stream ends with the answer");
+        assert_eq!(text, end.text);
+        assert_eq!(text, whole.text);
+        assert!(pieces > 5, "{pieces} pieces");
+        assert_eq!(end.usage.output_tokens, whole.usage.output_tokens);
+    });
+}
+
+#[test]
+fn a_stop_sequence_ends_the_answer_and_is_not_part_of_it() {
+    let Some(generator) = load(|_| ()) else { return };
+    let mut with_stop = request(QUESTIONS[0], 24);
+    run(async {
+        let free = generator.answer(&with_stop).await.expect("an answer").text;
+        with_stop.sampling.stop = vec!["Paris".to_owned()];
+        with_stop.sampling.logprobs = Some(0);
+        let cut = generator.answer(&with_stop).await.expect("an answer");
+        assert_eq!(cut.finish, FinishReason::Stop);
+        assert_eq!(cut.text, free[..free.find("Paris").expect("the capital of France")]);
+        let bytes: Vec<u8> = cut.logprobs.expect("asked for").into_iter().flat_map(|t| t.bytes).collect();
+        assert!(bytes.starts_with(cut.text.as_bytes()));
+    });
+}
+
+#[test]
+fn output_follows_a_json_schema() {
+    let Some(generator) = load(|o| o.prefix_reuse = PrefixReuse::Off) else { return };
+    let mut request = request("Classify this mail as JSON: \"WIN A PRIZE NOW, click here!!!\"", 60);
+    request.format = OutputFormat::JsonSchema(serde_json::json!({
+        "type": "object",
+        "properties": {
+            "label": {"enum": ["spam", "ham"]},
+            "urgent": {"type": "boolean"},
+            "score": {"type": "integer", "minimum": 0, "maximum": 9}
+        },
+        "required": ["label", "urgent", "score"],
+        "additionalProperties": false
+    }));
+    run(async {
+        for (temperature, seed) in [(0.0, 0), (1.0, 1), (2.0, 2), (2.0, 3)] {
+            request.sampling.temperature = Some(temperature);
+            request.sampling.seed = Some(seed);
+            let answer = generator.answer(&request).await.expect("an answer");
+            let value: serde_json::Value = serde_json::from_str(&answer.text).expect("JSON");
+            assert!(matches!(value["label"].as_str(), Some("spam" | "ham")), "{}", answer.text);
+            assert!(value["urgent"].is_boolean());
+            assert!(value["score"].as_u64().is_some_and(|n| n <= 9));
+            assert_eq!(value.as_object().expect("an object").len(), 3);
+            assert_eq!(answer.finish, FinishReason::Stop);
+        }
+        request.format = OutputFormat::Grammar("root ::= (\"yes\" | \"no\") \"!\"".to_owned());
+        let answer = generator.answer(&request).await.expect("an answer");
+        assert!(matches!(answer.text.as_str(), "yes!" | "no!"), "{}", answer.text);
+        request.format = OutputFormat::JsonObject;
+        request.sampling.temperature = Some(0.0);
+        let answer = generator.answer(&request).await.expect("an answer");
+        assert!(answer.text.starts_with('{'), "{}", answer.text);
+    });
+}
+
+#[test]
+fn a_broken_grammar_is_the_callers_mistake_and_the_model_lives_on() {
+    let Some(generator) = load(|_| ()) else { return };
+    let broken = [
+        "root ::= ",
+        "root ::= (\"a\"",
+        "root ::= undefined",
+        "root ::= root \"a\"",
+        "other ::= \"a\"",
+        "root := \"a\"",
+        "root ::= [a",
+        "root ::= \"a\"{3,1}",
+        "root ::= \"a\"{99999999}",
+        "root ::= <[999999999]>",
+        "root ::= \"\\xZZ\"",
+        "\u{0}",
+        "",
+    ];
+    run(async {
+        for grammar in broken {
+            let mut r = request(QUESTIONS[1], 8);
+            r.format = OutputFormat::Grammar(grammar.to_owned());
+            match generator.answer(&r).await {
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Invalid, "{grammar:?}: {error}"),
+                // llama.cpp takes an empty rule as the empty text.
+                Ok(answer) => assert_eq!((grammar, answer.text.as_str()), ("root ::= ", "")),
+            }
+        }
+        let mut r = request(QUESTIONS[1], 8);
+        r.format = OutputFormat::JsonSchema(serde_json::json!({"type": "nonsense"}));
+        assert_eq!(generator.answer(&r).await.expect_err("invalid").kind(), ErrorKind::Invalid);
+        // A grammar whose only text no token begins: an error, not an abort.
+        r.format = OutputFormat::Grammar("root ::= [\\x01] [\\x02]".to_owned());
+        let _ = generator.answer(&r).await;
+        generator.answer(&request(QUESTIONS[1], 8)).await.expect("the engine still runs");
+    });
+}
+
+#[test]
+fn a_dropped_request_frees_its_place() {
+    let Some(generator) = load(|o| {
+        o.max_sequences = 1;
+        o.max_waiting = 1;
+        o.context_tokens = 2_048;
+    }) else {
+        return;
+    };
+    let long = request("Tell me everything about the sea, at length.", 1_800);
+    let short = request(QUESTIONS[0], 8);
+    run(async {
+        let mut stream = generator.stream(&long).await.expect("a stream");
+        assert!(stream.next().await.expect("an event").is_ok());
+        // One runs, one waits, the third is refused.
+        let waiting = generator.stream(&short).await.expect("room to wait");
+        assert_eq!(generator.answer(&short).await.expect_err("full").kind(), ErrorKind::Overloaded);
+        drop(stream);
+        drop(waiting);
+        // The long answer would take 1,800 steps; were it not cancelled, this would be refused for ever.
+        loop {
+            match generator.answer(&short).await {
+                Ok(answer) => break assert!(!answer.text.is_empty()),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Overloaded),
+            }
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(generator.queue.available_permits(), 2);
+    });
+}
+
+#[test]
+fn a_reused_prefix_gives_the_cold_answer() {
+    let cold = load(|o| o.prefix_reuse = PrefixReuse::Off);
+    let Some((warm, cold)) = load(|_| ()).zip(cold) else { return };
+    let system = "You answer questions about a town with one station, two bridges and a market on Saturdays.";
+    let ask = |question: &str| {
+        let mut r = request(question, 20);
+        r.messages.insert(0, Message { role: Role::System, text: system.repeat(4) });
+        r.sampling.logprobs = Some(3);
+        r
+    };
+    run(async {
+        for question in ["When is the market?", "How many bridges are there?", "When is the market?"] {
+            let (a, b) = (warm.answer(&ask(question)).await, cold.answer(&ask(question)).await);
+            let (a, b) = (a.expect("an answer"), b.expect("an answer"));
+            assert_eq!(a.text, b.text);
+            let largest = a
+                .logprobs
+                .iter()
+                .flatten()
+                .zip(b.logprobs.iter().flatten())
+                .map(|(x, y)| (x.logprob - y.logprob).abs())
+                .fold(0.0, f32::max);
+            println!(
+                "{} of {} tokens reused, largest difference of ln p {largest}",
+                a.usage.cached_input_tokens, a.usage.input_tokens
+            );
+            // 8-bit activations are rounded per batch row, the sums in another order: measured up to 0.05.
+            assert!(largest < 0.2, "{largest}");
+            assert_eq!(b.usage.cached_input_tokens, 0);
+        }
+        let again = warm.answer(&ask("When is the market?")).await.expect("an answer");
+        assert_eq!(again.usage.cached_input_tokens, again.usage.input_tokens - 1);
+    });
+}
+
+#[test]
+fn log_probabilities_are_a_distribution_and_greedy_takes_its_mode() {
+    let Some(generator) = load(|_| ()) else { return };
+    let mut r = request(QUESTIONS[2], 16);
+    r.sampling.logprobs = Some(5);
+    run(async {
+        let answer = generator.answer(&r).await.expect("an answer");
+        let tokens = answer.logprobs.expect("asked for");
+        assert_eq!(tokens.len(), 16);
+        let bytes: Vec<u8> = tokens.iter().flat_map(|t| t.bytes.clone()).collect();
+        assert_eq!(bytes, answer.text.as_bytes());
+        for token in &tokens {
+            assert_eq!(token.top.len(), 5);
+            assert!((token.top[0].1 - token.logprob).abs() < f32::EPSILON, "greedy takes the likeliest");
+            assert!(token.top.is_sorted_by(|a, b| a.1 >= b.1));
+            let sum: f64 = token.top.iter().map(|t| f64::from(t.1).exp()).sum();
+            assert!(sum <= 1.0 + 1e-6, "{sum}");
+        }
+        r.sampling.logprobs = None;
+        assert_eq!(generator.answer(&r).await.expect("an answer").logprobs, None);
+    });
+}
+
+#[test]
+fn one_seed_gives_one_text() {
+    let Some(generator) = load(|o| o.prefix_reuse = PrefixReuse::Off) else { return };
+    let mut r = request(QUESTIONS[2], 24);
+    r.sampling.temperature = Some(1.0);
+    r.sampling.top_p = Some(0.95);
+    run(async {
+        let mut texts = Vec::new();
+        for seed in [1, 1, 2] {
+            r.sampling.seed = Some(seed);
+            texts.push(generator.answer(&r).await.expect("an answer").text);
+        }
+        assert_eq!(texts[0], texts[1]);
+        assert_ne!(texts[0], texts[2]);
+    });
+}
+
+#[test]
+fn a_prompt_that_does_not_fit_is_refused_with_the_numbers() {
+    let Some(generator) = load(|o| o.context_tokens = 256) else { return };
+    run(async {
+        let error = generator.answer(&request(&"word ".repeat(400), 8)).await.expect_err("too long");
+        assert_eq!((error.kind(), error.param()), (ErrorKind::Invalid, Some("messages")));
+        assert!(error.message().contains("tokens") && error.message().ends_with("the model takes 256"), "{error}");
+        let error = generator.answer(&request("hi", 300)).await.expect_err("too long");
+        assert_eq!(error.param(), Some("max_tokens"));
+        let mut unlimited = request("Count to one thousand.", 1);
+        unlimited.sampling.max_tokens = None;
+        let answer = generator.answer(&unlimited).await.expect("an answer");
+        assert!(answer.usage.input_tokens + answer.usage.output_tokens <= 256);
+    });
+}
+
+#[test]
+fn more_answers_than_cells_take_turns_and_a_long_prompt_is_read_in_chunks() {
+    let Some(generator) = load(|o| {
+        o.context_tokens = 512;
+        o.max_batch = 32;
+    }) else {
+        return;
+    };
+    let requests: Vec<Request> =
+        (0..12).map(|i| request(&format!("Number {i}: {}", "tell me about rivers. ".repeat(12)), 16)).collect();
+    run(async {
+        for answer in join_all(requests.iter().map(|r| generator.answer(r))).await {
+            let answer = answer.expect("an answer");
+            assert!(answer.usage.input_tokens > 64 && answer.usage.output_tokens > 0);
+        }
+    });
+}
+
+#[test]
+fn the_prompt_is_the_models_own_template() {
+    let Some(generator) = load(|_| ()) else { return };
+    let prepare = &generator.prepare;
+    let messages = request("Hi", 1).messages;
+    // Checked against transformers' apply_chat_template for HuggingFaceTB/SmolLM2-135M-Instruct.
+    let want = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n\
+                <|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n";
+    assert_eq!(prepare.template.render(&prepare.model, &messages).expect("valid"), want);
+    let tokens = prompt::tokenise(&prepare.model, want);
+    assert_eq!(tokens[..2].iter().map(|t| t.0).collect::<Vec<_>>(), [1, 9690]);
+    assert_eq!(generator.count_tokens(&messages).expect("valid"), tokens.len());
+}
+
+#[test]
+fn unfinished_answers_end_when_the_model_is_unloaded() {
+    let Some(generator) = load(|_| ()) else { return };
+    run(async {
+        let mut stream =
+            generator.stream(&request("Tell me everything about the sea.", 1_000)).await.expect("a stream");
+        assert!(stream.next().await.expect("an event").is_ok());
+        drop(generator);
+        let mut last = None;
+        while let Some(event) = stream.next().await {
+            last = Some(event);
+        }
+        assert_eq!(last.expect("an end").expect_err("unfinished").kind(), ErrorKind::Unavailable);
+    });
+}
+
+#[test]
+fn what_the_model_does_not_take_is_refused() {
+    let Some(generator) = load(|_| ()) else { return };
+    let mut r = request("hi", 4);
+    r.needs.tools = true;
+    assert_eq!(run(generator.answer(&r)).expect_err("no tools").kind(), ErrorKind::Invalid);
+    assert!(Generator::load(std::path::Path::new("none.gguf"), GeneratorOptions::new("x".into())).is_err());
+}
