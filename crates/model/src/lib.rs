@@ -2,5 +2,12 @@
 //! writes. Never computes gradients.
 
 pub mod artifact;
-pub mod generate;
 pub mod head;
+pub mod generate;
+pub mod catalogue;
+pub mod installed;
+pub mod pull;
+pub mod tokens;
+pub mod encoder;
+pub mod service;
+pub mod classifier;
