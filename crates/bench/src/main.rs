@@ -1,1 +1,48 @@
-fn main() {}
+//! Benchmarks of the whole product. Each prints a table; with `--json` the last line is one object.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its figures")]
+#![expect(clippy::disallowed_methods, reason = "a bench measures time")]
+
+mod certificate;
+mod crash;
+mod generation;
+mod process;
+mod users;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "understudy-bench", about = "Measures Understudy")]
+struct Cli {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Resample calibration sets: how often is a certificate wrong, and how much does it keep?
+    Certificate(certificate::CertificateArgs),
+    /// Kill the gateway under load: is every acknowledged request recorded exactly once?
+    Crash(crash::CrashArgs),
+    /// Generate at concurrency 1, 4 and 8: tokens per second beside llama.cpp's own batching.
+    Generation(generation::GenerationArgs),
+    /// Latency of local answers under concurrent users, and the most users that hold 200 ms
+    Users(users::UsersArgs),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let done = match Cli::parse().bench {
+        Bench::Certificate(args) => certificate::run(&args),
+        Bench::Crash(args) => crash::run(args).await,
+        Bench::Generation(args) => generation::run(args).await,
+        Bench::Users(args) => users::run(args).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("failed to {error}");
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
