@@ -1,0 +1,164 @@
+//! An encoder with a head on it: a [`Backend`] that answers with a label and how sure it is.
+
+use crate::head::Head;
+use crate::service::EncoderService;
+use futures_util::future::{BoxFuture, FutureExt};
+use std::sync::Arc;
+use understudy_core::{
+    Answer, Backend, Capabilities, Confidence, Error, ModelName, Place, Request, Result, Role, Usage,
+};
+
+/// A classifier in this process. Several may share one encoder service.
+pub struct Classifier {
+    name: ModelName,
+    encoder: Arc<EncoderService>,
+    head: Head,
+    capabilities: Capabilities,
+}
+
+/// What a classifier makes of a text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Classified {
+    /// The likeliest label.
+    pub label: String,
+    /// Its calibrated probability.
+    pub confidence: Confidence,
+    /// Calibrated probability of each label, in the head's order.
+    pub probabilities: Vec<f64>,
+    /// Tokens read.
+    pub tokens: usize,
+    /// True when the text went on after what was read.
+    pub truncated: bool,
+}
+
+impl Classifier {
+    /// Puts a head on an encoder.
+    ///
+    /// # Errors
+    /// `Data` when the head was fitted on vectors of another length.
+    pub fn new(name: ModelName, encoder: Arc<EncoderService>, head: Head) -> Result<Self> {
+        let (have, want) = (encoder.encoder().dimensions(), head.dimensions());
+        if have != want {
+            return Err(Error::data(format!(
+                "load classifier {name}: its head takes {want} dimensions, encoder {} gives {have}; fit it again on \
+                 this encoder",
+                encoder.encoder().name()
+            )));
+        }
+        let capabilities = Capabilities {
+            place: Place::Local,
+            context_tokens: None,
+            multimodal: false,
+            tools: false,
+            many_choices: false,
+            languages: Vec::new(),
+        };
+        Ok(Self { name, encoder, head, capabilities })
+    }
+
+    /// Its labels, in the order of the probabilities.
+    #[must_use]
+    pub fn labels(&self) -> &[String] {
+        self.head.labels()
+    }
+
+    /// Classifies one text.
+    ///
+    /// # Errors
+    /// What [`EncoderService::embed_one`] and [`Head::predict`] fail with.
+    pub async fn classify(&self, text: String) -> Result<Classified> {
+        let embedded = self.encoder.embed_one(text).await?;
+        let prediction = self.head.predict(&embedded.vector)?;
+        Ok(Classified {
+            label: prediction.label.to_owned(),
+            // A sum of rounded probabilities may exceed 1 by an ulp.
+            confidence: Confidence::new(prediction.confidence.clamp(0.0, 1.0))?,
+            probabilities: prediction.probabilities,
+            tokens: embedded.tokens,
+            truncated: embedded.truncated,
+        })
+    }
+}
+
+impl Backend for Classifier {
+    fn name(&self) -> &ModelName {
+        &self.name
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// The label of the request's input, or of the last user message when no task rule cut one out. The text is the
+    /// bare label: the task's output form is applied by the caller.
+    fn answer<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Answer>> {
+        async move {
+            let text = request.input.as_deref().or_else(|| request.last_text(&Role::User)).ok_or_else(|| {
+                Error::invalid(format!("classify with {}: the request has no user message", self.name))
+                    .with_param("messages")
+            })?;
+            let classified = self.classify(text.to_owned()).await?;
+            let usage = Usage { input_tokens: classified.tokens as u64, ..Usage::default() };
+            let mut answer = Answer::text(self.name.clone(), classified.label.clone(), usage);
+            answer.label = Some(classified.label);
+            answer.confidence = Some(classified.confidence);
+            Ok(answer)
+        }
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encoder::{Encoder, EncoderOptions};
+    use crate::service::ServiceOptions;
+    use std::path::Path;
+    use understudy_core::{ErrorKind, Message, TraceId};
+
+    fn service() -> Arc<EncoderService> {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/encoder/bert");
+        let encoder = Encoder::load(Path::new(dir), &EncoderOptions::default()).unwrap();
+        Arc::new(EncoderService::start(encoder, ServiceOptions { threads: 1, ..ServiceOptions::default() }))
+    }
+
+    fn head(dimensions: usize) -> Head {
+        let mut weights = vec![0.0; 2 * dimensions];
+        weights[dimensions] = 3.0;
+        Head::new(vec!["ham".into(), "spam".into()], weights, vec![0.0, 0.5], 1.0).unwrap()
+    }
+
+    fn request(role: Role, text: &str) -> Request {
+        let messages = vec![Message { role, text: text.into() }];
+        Request::new(TraceId::from_parts(1, 1), "auto".into(), messages)
+    }
+
+    #[tokio::test]
+    async fn the_answer_is_the_heads_label_for_the_input_with_its_confidence_and_tokens() {
+        let service = service();
+        let classifier = Classifier::new("triage".into(), Arc::clone(&service), head(24)).unwrap();
+        let mut request = request(Role::User, "something else entirely");
+        request.input = Some("the red fish".into());
+        let answer = classifier.answer(&request).await.unwrap();
+        let embedded = service.embed_one("the red fish".into()).await.unwrap();
+        let head = head(24);
+        let want = head.predict(&embedded.vector).unwrap();
+        assert_eq!(answer.label.as_deref(), Some(want.label));
+        assert_eq!((answer.text.as_str(), answer.usage.input_tokens), (want.label, 5));
+        assert!((answer.confidence.unwrap().get() - want.confidence).abs() < 1e-9);
+        assert_eq!(classifier.capabilities().place, Place::Local);
+
+        request.input = None;
+        request.messages[0].text = "the red fish".into();
+        assert_eq!(classifier.answer(&request).await.unwrap().label, answer.label);
+    }
+
+    #[tokio::test]
+    async fn a_request_without_user_message_and_a_head_of_another_encoder_are_refused() {
+        let classifier = Classifier::new("triage".into(), service(), head(24)).unwrap();
+        let error = classifier.answer(&request(Role::System, "be brief")).await.unwrap_err();
+        assert_eq!((error.kind(), error.param()), (ErrorKind::Invalid, Some("messages")));
+        let error = Classifier::new("triage".into(), service(), head(25)).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Data);
+    }
+}

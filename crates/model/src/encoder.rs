@@ -1,0 +1,158 @@
+//! Encoders of the BERT family in this process: text in, one unit-length vector out.
+//!
+//! Loads a Hugging Face folder (`config.json`, `model.safetensors`, `tokenizer.json`, and where present
+//! `1_Pooling/config.json` and `sentence_bert_config.json`) of a BERT (MiniLM, BGE), MPNet or DistilBERT model. A batch
+//! is laid end to end without padding. One call runs on the calling thread; [`crate::service`] spreads calls over
+//! threads.
+
+mod config;
+mod layers;
+mod weights;
+
+use crate::tokens::Tokenizer;
+pub use crate::tokens::Tokens;
+use config::Config;
+use layers::{Body, Buffers};
+use std::path::Path;
+use understudy_core::{Error, ModelName, Result};
+pub use understudy_kernels::{Dtype, Pooling, instruction_set};
+use weights::Weights;
+
+/// How to load an encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EncoderOptions {
+    /// Number format of the weights and products.
+    pub dtype: Dtype,
+    /// Tokens to read of each text, special ones included. The model's own limit (`max_seq_length` in
+    /// `sentence_bert_config.json`, and its table of positions) applies on top.
+    pub max_tokens: usize,
+    /// How to pool; `None` takes what `1_Pooling/config.json` says, or the mean when there is no such file.
+    pub pooling: Option<Pooling>,
+}
+
+impl Default for EncoderOptions {
+    /// int8, and as many tokens as the model allows up to 512.
+    fn default() -> Self {
+        Self { dtype: Dtype::Int8, max_tokens: 512, pooling: None }
+    }
+}
+
+/// Tokens that are worked on together: their activations stay in the second-level cache.
+const CHUNK_TOKENS: usize = 128;
+
+/// A loaded encoder. Cheap to share (`Arc`), never changes.
+pub struct Encoder {
+    name: ModelName,
+    tokenizer: Tokenizer,
+    body: Body,
+    pooling: Pooling,
+    dtype: Dtype,
+}
+
+/// Buffers that a thread reuses from call to call.
+#[derive(Default)]
+pub struct Scratch(Buffers);
+
+impl Encoder {
+    /// Loads a model folder; the folder's name becomes the model's.
+    ///
+    /// # Errors
+    /// `NotFound` when the folder or a file is missing, `Data` when a file does not hold what it should: the message
+    /// names the file, the tensor and the shape that was expected. `Invalid` when `max_tokens` is below 3.
+    pub fn load(dir: &Path, options: &EncoderOptions) -> Result<Self> {
+        if options.max_tokens < 3 {
+            return Err(Error::invalid("load encoder: set max_tokens to 3 or more (two are special tokens)"));
+        }
+        let name = dir.file_name().map_or_else(|| "encoder".into(), |name| name.to_string_lossy());
+        let config = Config::load(dir)?;
+        let max_tokens = options.max_tokens.min(config.max_tokens);
+        let file = dir.join("tokenizer.json");
+        let tokenizer = Tokenizer::load(&file, max_tokens)?;
+        if tokenizer.vocabulary() > config.vocabulary {
+            return Err(Error::data(format!(
+                "load encoder {}: its tokeniser knows {} tokens and the model {}; the two files are not of one model",
+                file.display(),
+                tokenizer.vocabulary(),
+                config.vocabulary
+            )));
+        }
+        let bytes = weights::read(dir)?;
+        let weights = Weights::parse(dir, &bytes)?;
+        Ok(Self {
+            name: ModelName::new(name),
+            tokenizer,
+            body: Body::load(&config, &weights, options.dtype)?,
+            pooling: options.pooling.unwrap_or(config.pooling),
+            dtype: options.dtype,
+        })
+    }
+
+    /// The name of the folder it came from.
+    #[must_use]
+    pub fn name(&self) -> &ModelName {
+        &self.name
+    }
+
+    /// Length of an embedding.
+    #[must_use]
+    pub fn dimensions(&self) -> usize {
+        self.body.width()
+    }
+
+    /// The most tokens it reads of a text.
+    #[must_use]
+    pub fn max_tokens(&self) -> usize {
+        self.tokenizer.max_tokens()
+    }
+
+    /// Number format of its weights.
+    #[must_use]
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// How token vectors become an embedding.
+    #[must_use]
+    pub fn pooling(&self) -> Pooling {
+        self.pooling
+    }
+
+    /// Tokenises the beginning of `text`, as much of it as the model reads.
+    ///
+    /// # Errors
+    /// `Data` when the tokeniser cannot represent the text.
+    pub fn tokenize(&self, text: &str) -> Result<Tokens> {
+        self.tokenizer.tokenize(text)
+    }
+
+    /// Embeds a batch: one unit-length vector per text, in order. The result for a text does not depend on its
+    /// neighbours in the batch beyond rounding.
+    ///
+    /// # Panics
+    /// When tokens come from another model's tokeniser and are outside this one's vocabulary, or there are more of them
+    /// than the model has positions.
+    #[must_use]
+    pub fn embed(&self, batch: &[Tokens], scratch: &mut Scratch) -> Vec<Vec<f32>> {
+        let mut vectors = Vec::with_capacity(batch.len());
+        let mut rest = batch;
+        while !rest.is_empty() {
+            let (chunk, after) = rest.split_at(chunk_len(rest.iter().map(Tokens::len)));
+            vectors.extend(self.body.embed(chunk, self.pooling, &mut scratch.0));
+            rest = after;
+        }
+        vectors
+    }
+}
+
+/// How many of the first texts go together, given their lengths: at least one, and no more than a chunk's tokens.
+pub(crate) fn chunk_len(lengths: impl Iterator<Item = usize>) -> usize {
+    let mut tokens = 0;
+    let fits = lengths.take_while(|length| {
+        tokens += length;
+        tokens <= CHUNK_TOKENS
+    });
+    fits.count().max(1)
+}
+
+#[cfg(test)]
+mod tests;
