@@ -135,7 +135,7 @@ fn options(dir: &Path, hub: &Hub) -> PullOptions {
 }
 
 fn bytes(n: usize) -> Vec<u8> {
-    (0..n).map(|i| (i * 31 % 251) as u8).collect()
+    (0..251).cycle().take(n).collect()
 }
 
 /// A repository with an encoder, listed by the API.
