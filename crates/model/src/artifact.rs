@@ -52,6 +52,33 @@ pub enum Pooling {
     Cls,
 }
 
+impl From<Dtype> for understudy_kernels::Dtype {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::Int8 => Self::Int8,
+        }
+    }
+}
+
+impl From<understudy_kernels::Pooling> for Pooling {
+    fn from(pooling: understudy_kernels::Pooling) -> Self {
+        match pooling {
+            understudy_kernels::Pooling::Mean => Self::Mean,
+            understudy_kernels::Pooling::Cls => Self::Cls,
+        }
+    }
+}
+
+impl From<Pooling> for understudy_kernels::Pooling {
+    fn from(pooling: Pooling) -> Self {
+        match pooling {
+            Pooling::Mean => Self::Mean,
+            Pooling::Cls => Self::Cls,
+        }
+    }
+}
+
 /// The frozen model below the head.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BaseModel {

@@ -29,7 +29,7 @@ pub(super) struct Mail {
     /// Group and file name without its ending: `spam-1/00001.7848dde101aa985090474a91ec93fcf0`.
     pub(super) id: String,
     /// `ham` or `spam`.
-    pub(super) label: &'static str,
+    pub(super) label: String,
     /// When it was sent, `2002-08-22T18:26:25` by the sender's clock; see [`sent`].
     pub(super) date: String,
     /// The decoded subject.
@@ -77,7 +77,7 @@ fn id(group: &str, file: &PathBuf) -> String {
 }
 
 /// One raw message. `None` when it holds neither subject nor text.
-fn parse(id: String, label: &'static str, raw: &[u8]) -> Option<Mail> {
+fn parse(id: String, label: &str, raw: &[u8]) -> Option<Mail> {
     let (envelope, message) = split_envelope(raw);
     let parsed = MessageParser::default().parse(message)?;
     let subject = squeeze(parsed.subject().unwrap_or_default());
@@ -88,7 +88,7 @@ fn parse(id: String, label: &'static str, raw: &[u8]) -> Option<Mail> {
     let date = sent(envelope, &parsed).map(|d| {
         format!("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}", d.year, d.month, d.day, d.hour, d.minute, d.second)
     });
-    Some(Mail { id, label, date: date.unwrap_or_else(|| "2002-01-01T00:00:00".to_owned()), subject, body })
+    Some(Mail { id, label: label.to_owned(), date: date.unwrap_or_else(|| "2002-01-01T00:00:00".to_owned()), subject, body })
 }
 
 /// Mailboxes put a line `From sender  Thu Aug 22 12:36:23 2002` before a message. It is not part of it.

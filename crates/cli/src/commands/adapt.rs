@@ -1,0 +1,233 @@
+//! `understudy adapt finetune`: a small model from labelled examples or from a task's recorded traffic.
+
+use super::Context;
+use crate::{
+    clock::SystemClock,
+    compose::{open_lines, read_outcomes},
+    learning, terminal,
+    training::{self, TrainOptions, Trained},
+};
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use understudy_adapt::{
+    artifact::Existing,
+    dataset::{self, Example, Fields, Teacher},
+};
+use understudy_core::{Clock, Error, ModelName, Result, Seed, TaskName, Timestamp};
+use understudy_model::artifact::Dtype;
+use understudy_store::{Store, StoreOptions};
+
+/// What `adapt` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AdaptCommand {
+    /// Train a small model on labelled examples, or on a task's recorded traffic
+    Finetune(FinetuneArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FinetuneArgs {
+    /// What to train
+    #[arg(long, value_enum, default_value_t = Method::Head)]
+    method: Method,
+    /// The encoder to build on
+    #[arg(long, default_value = "minilm", value_name = "MODEL")]
+    base: String,
+    /// Examples: .jsonl, .csv or .tsv, also with .zst at the end [default: the task's recorded traffic]
+    #[arg(long, value_name = "FILE", required_unless_present = "task")]
+    data: Option<PathBuf>,
+    /// Field or column that holds the text
+    #[arg(long, default_value = "text", value_name = "FIELD")]
+    text: String,
+    /// Field or column that holds the label
+    #[arg(long, default_value = "label", value_name = "FIELD")]
+    label: String,
+    /// Take FILE as recorded outcomes and learn from this model's answers; `gold` learns from the gold labels
+    #[arg(long, value_name = "MODEL", requires = "data")]
+    teacher: Option<String>,
+    /// Folder of the new model
+    #[arg(long, value_name = "DIR", required_unless_present = "task")]
+    out: Option<PathBuf>,
+    /// Name of the new model [default: the task's or folder's name]
+    #[arg(long)]
+    name: Option<String>,
+    /// The task it is for; without --data it learns from the task's recorded traffic and becomes its small model
+    #[arg(long)]
+    task: Option<String>,
+    /// Number type of the encoder
+    #[arg(long, value_enum, default_value_t = DtypeArg::F32)]
+    dtype: DtypeArg,
+    /// Tokens after which texts are cut
+    #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=8192))]
+    max_tokens: u32,
+    /// Share of the examples that only measure
+    #[arg(long, default_value_t = 0.1, value_name = "SHARE")]
+    test_share: f64,
+    /// Seed of splits and intervals: the same data and seed give the same model
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Threads of the encoder; 0 uses all
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    threads: usize,
+    /// Replace another artifact in the folder
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Method {
+    /// A linear head on the frozen encoder: seconds on a CPU
+    Head,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DtypeArg {
+    /// 32-bit floating point
+    F32,
+    /// 8-bit integers: about three times as fast
+    Int8,
+}
+
+/// Runs the command.
+pub(crate) async fn run(command: AdaptCommand, context: &Context) -> Result<()> {
+    match command {
+        AdaptCommand::Finetune(args) => finetune(args, context).await,
+    }
+}
+
+async fn finetune(args: FinetuneArgs, context: &Context) -> Result<()> {
+    let Method::Head = args.method;
+    let now = SystemClock::new().now();
+    let options = options(&args, context, now);
+    let bar = terminal::progress(0, "embedding");
+    let trained = match (&args.data, &args.task) {
+        (Some(file), _) => {
+            let examples = read(file, &args)?;
+            let Some(out) = &args.out else {
+                return Err(Error::invalid("train on a file: --out names the folder of the new model"));
+            };
+            training::train_head(examples, options, out, &bar).await
+        }
+        (None, Some(task)) => from_traffic(task, &args, options, context, &bar).await,
+        (None, None) => Err(Error::invalid("train: --data names a file of examples, --task a task with traffic")),
+    };
+    bar.finish_and_clear();
+    let trained = trained?;
+    show(&trained);
+    super::finish(context, &summary(&trained))
+}
+
+fn options(args: &FinetuneArgs, context: &Context, created: Timestamp) -> TrainOptions {
+    let folder = || args.out.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    let name = args.name.clone().or_else(|| args.task.as_ref().map(|task| format!("{task}-{}", args.base)));
+    TrainOptions {
+        base: args.base.clone(),
+        models_dir: context.models_dir.clone(),
+        name: ModelName::new(name.or_else(folder).unwrap_or_else(|| "classifier".to_owned())),
+        task: args.task.as_deref().map(TaskName::from),
+        dtype: match args.dtype {
+            DtypeArg::F32 => Dtype::F32,
+            DtypeArg::Int8 => Dtype::Int8,
+        },
+        max_tokens: args.max_tokens,
+        test_share: args.test_share,
+        seed: Seed(args.seed),
+        threads: args.threads,
+        existing: if args.force { Existing::Replace } else { Existing::Keep },
+        created,
+        ..TrainOptions::default()
+    }
+}
+
+async fn from_traffic(
+    task: &str,
+    args: &FinetuneArgs,
+    options: TrainOptions,
+    context: &Context,
+    bar: &indicatif::ProgressBar,
+) -> Result<Trained> {
+    let config = context.config()?;
+    let Some(configured) = config.tasks.iter().find(|configured| configured.spec.name.as_str() == task) else {
+        return Err(Error::not_found(format!(
+            "train from task `{task}`: {} has no such task",
+            context.config_path.display()
+        )));
+    };
+    let path = context.store_path()?;
+    let store = Store::open_existing(&path, StoreOptions::default())?;
+    let dir = args.out.clone().unwrap_or_else(|| {
+        learning::artifact_dir(&path, &configured.spec.name, options.seed, options.created)
+    });
+    learning::train_from_traffic(&store, &configured.spec, options, &dir, bar).await
+}
+
+fn read(file: &Path, args: &FinetuneArgs) -> Result<Vec<Example>> {
+    if let Some(teacher) = &args.teacher {
+        let teacher = if teacher == "gold" { Teacher::Gold } else { Teacher::Model(teacher.clone()) };
+        return dataset::from_outcomes(&read_outcomes(file)?, &teacher);
+    }
+    let fields = Fields { text: args.text.clone(), label: args.label.clone(), id: None };
+    let name = file.display().to_string();
+    let plain = name.strip_suffix(".zst").unwrap_or(&name);
+    let extension = Path::new(plain).extension().map(|e| e.to_string_lossy().to_lowercase());
+    let reader = open_lines(file)?;
+    match extension.as_deref() {
+        Some("csv") => dataset::read_csv(&name, reader, b',', &fields),
+        Some("tsv") => dataset::read_csv(&name, reader, b'\t', &fields),
+        _ => dataset::read_jsonl(&name, reader, &fields),
+    }
+}
+
+fn summary(trained: &Trained) -> serde_json::Value {
+    let seconds = (trained.embedding + trained.fitting).as_secs_f64();
+    json!({
+        "artifact": trained.artifact.dir(),
+        "hash": trained.artifact.hash(),
+        "seconds": seconds,
+        "embedding_s": trained.embedding.as_secs_f64(),
+        "fitting_s": trained.fitting.as_secs_f64(),
+        "samples": trained.examples,
+        "samples_per_s": trained.examples as f64 / seconds.max(1e-9),
+        "duplicates": trained.duplicates,
+        "conflicts": trained.conflicts.len(),
+        "temperature": trained.artifact.head().temperature(),
+        "path": trained.path,
+        "metrics": trained.artifact.manifest().metrics,
+    })
+}
+
+fn show(trained: &Trained) {
+    let manifest = trained.artifact.manifest();
+    if trained.duplicates > 0 || !trained.conflicts.is_empty() {
+        terminal::note(format_args!(
+            "  {} duplicates left out; {} texts have several labels (the majority was kept, ties left out)",
+            trained.duplicates,
+            trained.conflicts.len()
+        ));
+        for conflict in trained.conflicts.iter().take(3) {
+            let pairs = conflict.ids.iter().zip(&conflict.labels).map(|(id, label)| format!("{id} says {label}"));
+            terminal::note(format_args!("    {}", pairs.collect::<Vec<_>>().join(", ")));
+        }
+    }
+    terminal::say(format_args!(
+        "  {} on {}: {} labels, learned from {} of {} examples in {:.1} s (embedding {:.1} s)",
+        manifest.name,
+        manifest.base.name,
+        manifest.labels.len(),
+        manifest.n_train,
+        trained.examples,
+        (trained.embedding + trained.fitting).as_secs_f64(),
+        trained.embedding.as_secs_f64()
+    ));
+    for (name, metric) in &manifest.metrics {
+        terminal::say(format_args!(
+            "  {name:<10} {:.4}   95 % interval {:.4} – {:.4}, n = {}",
+            metric.estimate, metric.low, metric.high, metric.n
+        ));
+    }
+    terminal::say(format_args!(
+        "  {}   hash {}",
+        super::shown(trained.artifact.dir()),
+        &trained.artifact.hash()[..16]
+    ));
+}
