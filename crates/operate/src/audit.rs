@@ -6,15 +6,18 @@
 //!
 //! - *Loss.* Weighted by 1/p, audited losses estimate the loss over all requests without bias. The certificate is
 //!   withdrawn when the evidence that it is above ε reaches 1/[`ALPHA_LOSS`].
-//! - *Alarm.* The share of requests kept is compared with the calibration's. A change raises an alarm: audits become
-//!   frequent ([`ALARM_AUDITS`]), nothing else.
-//! - *Loss under alarm.* While the alarm stands the traffic is known to differ, and the promise with it. Then the
-//!   certificate is withdrawn as soon as audits make it [`CONFIRMING_ODDS`] times likelier than not that kept answers
-//!   are lost more often than at calibration; and the alarm ends when audits show the loss to be within ε all the same.
+//! - *Alarm.* The share of requests kept is compared with the calibration's. A change raises an alarm: the traffic is
+//!   not what was certified, so the promise has lost its ground. Every kept answer is audited ([`ALARM_AUDITS`]) until
+//!   it is settled. Audits make it [`CONFIRMING_ODDS`] times likelier than not that kept answers are lost more often
+//!   than at calibration: withdrawn. Otherwise [`PATIENCE`] audits either show, with an exact bound at 1 − δ, that the
+//!   loss is within ε on the new traffic too, and the alarm ends; or they do not, and the certificate is withdrawn, for
+//!   without evidence there is none.
+//! - *After an alarm* that ended, traffic that changed once is watched more closely ([`AFTER_ALARM_AUDITS`]). The same
+//!   modest odds for a loss above ε, or 20 : 1 that kept answers got worse since, are enough to withdraw.
 //!
 //! On traffic exchangeable with the calibration items a certificate that is right is withdrawn, however long it runs,
-//! with probability at most 5 % in all: 2 % by loss, and 3 % by a false alarm, without which there is no loss under
-//! alarm. See `docs/certificates.md`.
+//! with probability at most 5 % in all: 2 % by loss, and 3 % by a false alarm, without which nothing else can happen.
+//! See `docs/certificates.md`.
 
 use serde::Serialize;
 use understudy_core::{Certificate, LossKind};
@@ -27,13 +30,17 @@ const ALPHA_ALARM: f64 = 0.01;
 /// Probability that a limit of the calibration's kept share is off, for each direction.
 const ALPHA_LIMIT: f64 = 0.005;
 /// Audit probability while an alarm stands.
-pub const ALARM_AUDITS: f64 = 0.5;
-/// Odds at which audits under alarm withdraw the certificate.
+pub const ALARM_AUDITS: f64 = 1.0;
+/// Audit probability after an alarm that ended.
+pub const AFTER_ALARM_AUDITS: f64 = 0.3;
+/// Odds at which audits under and after an alarm withdraw the certificate.
 pub const CONFIRMING_ODDS: f64 = 3.0;
-/// Level at which audits under alarm show the loss to be within ε.
-const CLEARING_LEVEL: f64 = 0.95;
-/// Audits between two looks at whether the alarm may end.
-const CLEARING_STRIDE: u64 = 25;
+/// Level at which audits after an alarm that ended show that kept answers got worse than at calibration.
+const ALPHA_AFTER: f64 = 0.05;
+/// Audits under alarm that decide when nothing else did.
+pub const PATIENCE: u64 = 500;
+/// Level of the upper limit of the live kept share that a loss per kept answer is compared by.
+const KEPT_LEVEL: f64 = 0.95;
 
 /// One request on which a certificate's gate decided, in the order in which they came.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -106,6 +113,7 @@ pub struct Monitor {
     large: String,
     loss_kind: LossKind,
     epsilon: f64,
+    delta: f64,
     calibration_kept: f64,
     calibration_loss: f64,
     loss: Bets,
@@ -120,21 +128,31 @@ pub struct Monitor {
     losses: u64,
     weighted: f64,
     alarm: Alarm,
+    /// Requests and kept ones when the alarm was raised.
+    changed: (u64, u64),
     withdrawn: Option<Cause>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 enum Alarm {
     None,
-    Since(u64),
+    Standing {
+        /// The request that raised it.
+        since: u64,
+        /// Audits since.
+        audits: u64,
+        /// Losses among them.
+        losses: u64,
+    },
     /// Audits showed that the loss is within ε on the changed traffic.
-    Cleared,
+    Ended,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
     Loss,
-    LossUnderAlarm,
+    Worse,
+    Unsupported,
 }
 
 impl Monitor {
@@ -157,6 +175,7 @@ impl Monitor {
             large: certificate.large.as_str().to_owned(),
             loss_kind: certificate.loss,
             epsilon: certificate.epsilon,
+            delta: certificate.delta,
             calibration_kept: certificate.kept,
             calibration_loss,
             loss: Bets::against(certificate.epsilon),
@@ -170,6 +189,7 @@ impl Monitor {
             losses: 0,
             weighted: 0.0,
             alarm: Alarm::None,
+            changed: (0, 0),
             withdrawn: None,
         }
     }
@@ -200,34 +220,47 @@ impl Monitor {
             self.audited += 1;
             self.losses += u64::from(lost);
             self.worse.push(indicator(lost), 1.0);
-        }
-        self.decide(judged.is_some());
-    }
-
-    fn decide(&mut self, judged: bool) {
-        let changed = |bets: &Option<Bets>| bets.as_ref().is_some_and(|bets| bets.rejects(ALPHA_ALARM));
-        if self.alarm == Alarm::None && (changed(&self.fewer) || changed(&self.more)) {
-            self.alarm = Alarm::Since(self.requests);
-        }
-        if self.withdrawn.is_none() {
-            let worse = self.worse.ln_evidence() >= CONFIRMING_ODDS.ln();
-            self.withdrawn = if self.loss.rejects(ALPHA_LOSS) {
-                Some(Cause::Loss)
-            } else if matches!(self.alarm, Alarm::Since(_)) && worse {
-                Some(Cause::LossUnderAlarm)
-            } else {
-                None
-            };
-        }
-        let look = judged && self.audited.is_multiple_of(CLEARING_STRIDE);
-        if look && matches!(self.alarm, Alarm::Since(_)) && self.withdrawn.is_none() {
-            // Loss per request = loss per kept answer × share kept.
-            let allowed = self.epsilon * self.requests as f64 / self.kept as f64;
-            let shown = allowed < 1.0 && binomial::cdf(self.losses, self.audited, allowed) <= 1.0 - CLEARING_LEVEL;
-            if shown {
-                self.alarm = Alarm::Cleared;
+            if let Alarm::Standing { audits, losses, .. } = &mut self.alarm {
+                *audits += 1;
+                *losses += u64::from(lost);
             }
         }
+        self.decide();
+    }
+
+    fn decide(&mut self) {
+        if self.withdrawn.is_some() {
+            return;
+        }
+        let changed = |bets: &Option<Bets>| bets.as_ref().is_some_and(|bets| bets.rejects(ALPHA_ALARM));
+        if matches!(self.alarm, Alarm::None) && (changed(&self.fewer) || changed(&self.more)) {
+            self.changed = (self.requests, self.kept);
+            self.alarm = Alarm::Standing { since: self.requests, audits: 0, losses: 0 };
+        }
+        let likely = |bets: &Bets| bets.ln_evidence() >= CONFIRMING_ODDS.ln();
+        self.withdrawn = match self.alarm {
+            _ if self.loss.rejects(ALPHA_LOSS) => Some(Cause::Loss),
+            Alarm::Standing { .. } if likely(&self.worse) => Some(Cause::Worse),
+            Alarm::Standing { audits, losses, .. } if audits >= PATIENCE => {
+                if self.supports(audits, losses) {
+                    self.alarm = Alarm::Ended;
+                    self.worse = Bets::against(self.worse.mean());
+                    None
+                } else {
+                    Some(Cause::Unsupported)
+                }
+            }
+            Alarm::Ended if likely(&self.loss) => Some(Cause::Loss),
+            Alarm::Ended if self.worse.rejects(ALPHA_AFTER) => Some(Cause::Worse),
+            _ => None,
+        };
+    }
+
+    /// Whether audits of kept answers show, at 1 − δ, a loss per request of at most ε.
+    fn supports(&self, audits: u64, losses: u64) -> bool {
+        // Loss per request = loss per kept answer × share kept, the latter at its upper limit.
+        let allowed = self.epsilon / binomial::upper(self.kept, self.requests, KEPT_LEVEL);
+        allowed >= 1.0 || binomial::cdf(losses, audits, allowed) <= self.delta
     }
 
     /// The audit probability to use for the next request where `configured` is the task's own. It depends on what was
@@ -235,8 +268,9 @@ impl Monitor {
     #[must_use]
     pub fn audit_probability(&self, configured: f64) -> f64 {
         match self.alarm {
-            Alarm::Since(_) => configured.max(ALARM_AUDITS),
-            Alarm::None | Alarm::Cleared => configured,
+            Alarm::Standing { .. } => configured.max(ALARM_AUDITS),
+            Alarm::Ended => configured.max(AFTER_ALARM_AUDITS),
+            Alarm::None => configured,
         }
     }
 
@@ -244,15 +278,17 @@ impl Monitor {
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         let evidence = self.evidence();
-        match (self.withdrawn, self.alarm) {
-            (Some(Cause::Loss), _) => Verdict::Withdraw { reason: self.loss_reason(&evidence), evidence },
-            (Some(Cause::LossUnderAlarm), _) => {
-                let reason = format!("{}; {}", self.change_reason(&evidence), self.worse_reason(&evidence));
-                Verdict::Withdraw { reason, evidence }
+        let because = |monitor: &Self, more: String| format!("{}; {more}", monitor.change_reason(&evidence));
+        let reason = match (self.withdrawn, &self.alarm) {
+            (None, Alarm::Standing { .. }) => {
+                return Verdict::Alarm { reason: self.change_reason(&evidence), evidence };
             }
-            (None, Alarm::Since(_)) => Verdict::Alarm { reason: self.change_reason(&evidence), evidence },
-            (None, Alarm::None | Alarm::Cleared) => Verdict::Valid(evidence),
-        }
+            (None, Alarm::None | Alarm::Ended) => return Verdict::Valid(evidence),
+            (Some(Cause::Loss), _) => self.loss_reason(&evidence),
+            (Some(Cause::Worse), _) => because(self, self.worse_reason(&evidence)),
+            (Some(Cause::Unsupported), _) => because(self, self.unsupported_reason(&evidence)),
+        };
+        Verdict::Withdraw { reason, evidence }
     }
 
     fn evidence(&self) -> Evidence {
@@ -267,8 +303,8 @@ impl Monitor {
             change_odds: finite(peak(&self.fewer).max(peak(&self.more))),
             worse_odds: finite(self.worse.ln_evidence().exp()),
             alarm_since: match self.alarm {
-                Alarm::Since(request) => Some(request),
-                Alarm::None | Alarm::Cleared => None,
+                Alarm::Standing { since, .. } => Some(since),
+                Alarm::None | Alarm::Ended => None,
             },
         }
     }
@@ -276,7 +312,7 @@ impl Monitor {
     fn loss_reason(&self, evidence: &Evidence) -> String {
         format!(
             "{} of {} audited answers {}; over all {} requests that is a loss of about {} where at most {} was \
-             certified; evidence {} that it is above",
+             certified; odds {} that it is above",
             evidence.losses,
             evidence.audited,
             self.lost(),
@@ -288,12 +324,11 @@ impl Monitor {
     }
 
     fn change_reason(&self, evidence: &Evidence) -> String {
+        let (requests, kept) = self.changed;
         format!(
-            "the traffic has changed: the small model was sure of {} of {} requests ({}), at calibration of {}; \
+            "the traffic has changed: by request {requests} the small model was sure of {}, at calibration of {}; \
              evidence {}",
-            evidence.kept,
-            evidence.requests,
-            percent(evidence.kept as f64 / evidence.requests.max(1) as f64),
+            percent(kept as f64 / requests.max(1) as f64),
             percent(self.calibration_kept),
             odds(evidence.change_odds)
         )
@@ -308,6 +343,16 @@ impl Monitor {
             self.lost(),
             percent(self.calibration_loss),
             odds(evidence.worse_odds)
+        )
+    }
+
+    fn unsupported_reason(&self, evidence: &Evidence) -> String {
+        format!(
+            "and {PATIENCE} audits since then did not show a loss of at most {}: {} of {} audited answers {}",
+            percent(self.epsilon),
+            evidence.losses,
+            evidence.audited,
+            self.lost()
         )
     }
 

@@ -69,7 +69,7 @@ fn traffic_like_the_calibration_keeps_its_certificate() {
             let certificate = certificate(1500, kept as f64 / 1500.0, losses as u64);
             let (end, monitor) = live(Traffic::new(run, 0.8, 0.025), &certificate, audit, 3000);
             withdrawn += u64::from(end.is_some());
-            alarms += u64::from(monitor.alarm != Alarm::None);
+            alarms += u64::from(!matches!(monitor.alarm, Alarm::None));
         }
         let bound = binomial::interval(withdrawn, runs, 0.95);
         println!(
@@ -109,18 +109,27 @@ fn changed_traffic_raises_the_alarm_and_the_audits_then_decide() {
         fine += u64::from(end.is_some());
     }
     println!("withdrawn: {worse} of 100 where kept answers got worse, {fine} of 100 where they got better");
-    assert!(worse >= 80 && fine <= 5);
+    assert!(worse >= 90 && fine <= 20);
 }
 
 #[test]
 fn audits_follow_the_alarm_and_fall_back_when_the_loss_is_shown_to_be_small() {
     let certificate = certificate(2000, 0.734, 29);
     let (end, monitor) = live(Traffic::new(1, 0.6, 0.002), &certificate, 0.1, 4000);
-    assert_eq!((end, monitor.alarm), (None, Alarm::Cleared));
-    assert!((monitor.audit_probability(0.1) - 0.1).abs() < 1e-12);
+    assert!(end.is_none() && matches!(monitor.alarm, Alarm::Ended));
+    assert!((monitor.audit_probability(0.1) - AFTER_ALARM_AUDITS).abs() < 1e-12);
     let (_, monitor) = live(Traffic::new(1, 0.4, 0.02), &certificate, 0.1, 60);
-    assert!(matches!(monitor.alarm, Alarm::Since(_)));
+    assert!(matches!(monitor.alarm, Alarm::Standing { .. }));
     assert!((monitor.audit_probability(0.1) - ALARM_AUDITS).abs() < 1e-12);
+}
+
+#[test]
+fn an_alarm_that_audits_cannot_settle_ends_in_a_withdrawal() {
+    // Lost about as often as at calibration and close to what is allowed: 500 audits show neither.
+    let (end, monitor) = live(Traffic::new(3, 0.65, 0.024), &certificate(2000, 0.734, 36), 0.1, 4000);
+    let Verdict::Withdraw { reason, .. } = monitor.verdict() else { panic!("{:?}", monitor.verdict()) };
+    println!("after {end:?} requests: {reason}");
+    assert!(reason.contains("500 audits since then did not show"), "{reason}");
 }
 
 #[test]
