@@ -63,15 +63,11 @@ fn bench(args: &[String]) -> Step {
     prerequisites::install()?;
     shell::run(cargo(&["build", "--release"]))?;
     shell::run(understudy().arg("pull").args(MODELS))?;
-    // The encoder's bench runs ONNX Runtime and PyTorch beside ours; the others need no Python.
-    let mut bench = cargo(&["run", "--release", "--package", "understudy-bench", "--"]);
+    // The encoder's bench runs ONNX Runtime beside ours, in `.venv`; the others need no Python.
     if args.first().is_some_and(|name| name == "encoder") {
-        let requirements = root().join("crates/bench/reference/requirements.txt");
-        if requirements.is_file() {
-            bench.env("UNDERSTUDY_PYTHON", python::with(&requirements)?);
-        }
+        python::with(&root().join("crates/bench/reference/requirements.txt"))?;
     }
-    shell::run(bench.args(args))
+    shell::run(cargo(&["run", "--release", "--package", "understudy-bench", "--"]).args(args))
 }
 
 /// The binary that `cargo build --release` made.
