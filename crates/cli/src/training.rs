@@ -1,10 +1,7 @@
 //! Training as a composition: examples → clean → embed → fit → measure → artifact. Used by `adapt finetune`, by
 //! learning from traffic and by the demo.
 
-use crate::{
-    clock::SystemClock,
-    compose::cores,
-};
+use crate::{clock::SystemClock, compose::cores};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
 use std::{
@@ -122,11 +119,8 @@ pub(crate) async fn train_head(
     if installed.kind != Kind::Encoder {
         return Err(Error::invalid(format!("train on `{}`: it is not an encoder", options.base)).with_param("base"));
     }
-    let encoder = EncoderOptions {
-        dtype: options.dtype.into(),
-        max_tokens: options.max_tokens as usize,
-        pooling: None,
-    };
+    let encoder =
+        EncoderOptions { dtype: options.dtype.into(), max_tokens: options.max_tokens as usize, pooling: None };
     let encoder = Encoder::load(installed.dir(), &encoder)?;
     let pooling = encoder.pooling().into();
     let max_tokens = u32::try_from(encoder.max_tokens()).unwrap_or(u32::MAX);
@@ -206,9 +200,8 @@ fn fit(
     split: &Split,
     seed: Seed,
 ) -> Result<(FittedHead, std::collections::BTreeMap<String, Metric>)> {
-    let label = |&i: &usize| {
-        split.classes.binary_search(&data.examples[i].label).expect("the split lists every label, sorted")
-    };
+    let label =
+        |&i: &usize| split.classes.binary_search(&data.examples[i].label).expect("the split lists every label, sorted");
     let labels: Vec<usize> = split.learn.iter().map(label).collect();
     let fitted = params.fit(Labelled {
         embeddings: &embeddings.select(&split.learn),

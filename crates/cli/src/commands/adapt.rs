@@ -155,9 +155,10 @@ async fn from_traffic(
     };
     let path = context.store_path()?;
     let store = Store::open_existing(&path, StoreOptions::default())?;
-    let dir = args.out.clone().unwrap_or_else(|| {
-        learning::artifact_dir(&path, &configured.spec.name, options.seed, options.created)
-    });
+    let dir = args
+        .out
+        .clone()
+        .unwrap_or_else(|| learning::artifact_dir(&path, &configured.spec.name, options.seed, options.created));
     learning::train_from_traffic(&store, &configured.spec, options, &dir, bar).await
 }
 
@@ -225,9 +226,5 @@ fn show(trained: &Trained) {
             metric.estimate, metric.low, metric.high, metric.n
         ));
     }
-    terminal::say(format_args!(
-        "  {}   hash {}",
-        super::shown(trained.artifact.dir()),
-        &trained.artifact.hash()[..16]
-    ));
+    terminal::say(format_args!("  {}   hash {}", super::shown(trained.artifact.dir()), &trained.artifact.hash()[..16]));
 }

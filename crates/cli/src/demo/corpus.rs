@@ -9,13 +9,8 @@ use std::{
 use understudy_core::{Error, Result};
 
 /// Folder names with the label of what they hold.
-const GROUPS: [(&str, &str); 5] = [
-    ("easy-ham-1", "ham"),
-    ("easy-ham-2", "ham"),
-    ("hard-ham-1", "ham"),
-    ("spam-1", "spam"),
-    ("spam-2", "spam"),
-];
+const GROUPS: [(&str, &str); 5] =
+    [("easy-ham-1", "ham"), ("easy-ham-2", "ham"), ("hard-ham-1", "ham"), ("spam-1", "spam"), ("spam-2", "spam")];
 /// Longest body, in characters: what a triage prompt would quote.
 const BODY_CHARS: usize = 6000;
 /// Years in which the corpus was collected. Spam lies about its date; a receiving server does not.
@@ -85,10 +80,15 @@ fn parse(id: String, label: &str, raw: &[u8]) -> Option<Mail> {
     if subject.is_empty() && body.is_empty() {
         return None;
     }
-    let date = sent(envelope, &parsed).map(|d| {
-        format!("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}", d.year, d.month, d.day, d.hour, d.minute, d.second)
-    });
-    Some(Mail { id, label: label.to_owned(), date: date.unwrap_or_else(|| "2002-01-01T00:00:00".to_owned()), subject, body })
+    let date = sent(envelope, &parsed)
+        .map(|d| format!("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}", d.year, d.month, d.day, d.hour, d.minute, d.second));
+    Some(Mail {
+        id,
+        label: label.to_owned(),
+        date: date.unwrap_or_else(|| "2002-01-01T00:00:00".to_owned()),
+        subject,
+        body,
+    })
 }
 
 /// Mailboxes put a line `From sender  Thu Aug 22 12:36:23 2002` before a message. It is not part of it.
@@ -196,7 +196,8 @@ mod tests {
 
     #[test]
     fn an_encoded_mail_becomes_plain_text() {
-        let raw = b"From x@y  Thu Aug 22 12:36:23 2002\r\nSubject: =?iso-8859-1?Q?caf=E9?=\r\n =?iso-8859-1?Q?_now?=\r\n\
+        let raw =
+            b"From x@y  Thu Aug 22 12:36:23 2002\r\nSubject: =?iso-8859-1?Q?caf=E9?=\r\n =?iso-8859-1?Q?_now?=\r\n\
             Content-Type: text/html; charset=iso-8859-1\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n\
             <html><head><style>p {color: red}</style></head><body><p>Ol=E9,   <b>buy</b>=\r\n now</p></body></html>";
         let mail = mail(raw);

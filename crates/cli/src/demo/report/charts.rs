@@ -25,7 +25,13 @@ pub(super) fn certification(report: &DemoReport) -> Option<String> {
     let sure: Vec<CurvePoint> = points.iter().filter(is_sure).copied().collect();
     let rest = &points[sure.len().saturating_sub(1).min(points.len())..];
     plot.rule((0.0, report.epsilon), (1.0, report.epsilon), "limit");
-    plot.label((0.0, report.epsilon), (6.0, -7.0), &format!("allowed: ε = {}", percent(report.epsilon, 1)), "limit-text", Anchor::Start);
+    plot.label(
+        (0.0, report.epsilon),
+        (6.0, -7.0),
+        &format!("allowed: ε = {}", percent(report.epsilon, 1)),
+        "limit-text",
+        Anchor::Start,
+    );
     plot.line(&line(|p| p.loss, &points), "second");
     plot.line(&line(|p| p.bound, rest), "first faint");
     plot.line(&line(|p| p.bound, &sure), "first");
@@ -36,7 +42,13 @@ pub(super) fn certification(report: &DemoReport) -> Option<String> {
         plot.dot((kept, bound), 5.0, "mark");
         let text = format!("{} kept from confidence {}", percent(kept, 1), confidence(threshold));
         plot.label((kept, bound), (-10.0, -24.0), &text, "strong", Anchor::End);
-        plot.label((kept, bound), (-10.0, -10.0 + 24.0), &format!("bound {}", percent(bound, 2)), "first-text", Anchor::End);
+        plot.label(
+            (kept, bound),
+            (-10.0, -10.0 + 24.0),
+            &format!("bound {}", percent(bound, 2)),
+            "first-text",
+            Anchor::End,
+        );
     }
     Some(plot.finish())
 }
@@ -111,8 +123,7 @@ pub(super) fn spending(points: &[SpendPoint]) -> Option<String> {
     }
     let about = "Cumulative cost with and without the small model";
     let live = last.request as f64;
-    let mut plot =
-        Plot::new(about, |w, h| (Scale::linear((0.0, live * 1.02), w), Scale::linear((0.0, top * 1.12), h)));
+    let mut plot = Plot::new(about, |w, h| (Scale::linear((0.0, live * 1.02), w), Scale::linear((0.0, top * 1.12), h)));
     let step = round_step(top / 5.0);
     plot.y_axis("cumulative cost", |v| if v < step / 2.0 { "$0".to_owned() } else { format!("${v:.*}", places(step)) });
     plot.x_axis("live requests", |v| count(whole(v)));
@@ -125,12 +136,30 @@ pub(super) fn spending(points: &[SpendPoint]) -> Option<String> {
     plot.line(&without, "second");
     plot.line(&with, "first");
     let end = |usd: f64| (last.request as f64, usd);
-    plot.label(end(last.baseline_usd), (-8.0, -9.0), &format!("all to the large model {}", dollars(last.baseline_usd)), "second-text", Anchor::End);
-    plot.label(end(last.spent_usd), (-8.0, 20.0), &format!("with Understudy {}", dollars(last.spent_usd)), "first-text", Anchor::End);
+    plot.label(
+        end(last.baseline_usd),
+        (-8.0, -9.0),
+        &format!("all to the large model {}", dollars(last.baseline_usd)),
+        "second-text",
+        Anchor::End,
+    );
+    plot.label(
+        end(last.spent_usd),
+        (-8.0, -10.0),
+        &format!("with Understudy {}", dollars(last.spent_usd)),
+        "first-text",
+        Anchor::End,
+    );
     let middle = points[points.len() * 7 / 10];
     let share = 1.0 - last.spent_usd / last.baseline_usd;
     let between = f64::midpoint(middle.baseline_usd, middle.spent_usd);
-    plot.label((middle.request as f64, between), (0.0, 4.0), &format!("{} saved", percent(share, 0)), "strong", Anchor::Middle);
+    plot.label(
+        (middle.request as f64, between),
+        (0.0, 4.0),
+        &format!("{} saved", percent(share, 0)),
+        "strong",
+        Anchor::Middle,
+    );
     Some(plot.finish())
 }
 
@@ -151,7 +180,13 @@ pub(super) fn evidence(report: &DemoReport) -> Option<String> {
     });
     plot.x_axis("live requests", |v| count(whole(v)));
     plot.rule((0.0, limit), (live, limit), "alarm");
-    plot.label((0.0, limit), (6.0, -7.0), &format!("withdrawn at {} : 1", count(whole(limit))), "alarm-text", Anchor::Start);
+    plot.label(
+        (0.0, limit),
+        (6.0, -7.0),
+        &format!("withdrawn at {} : 1", count(whole(limit))),
+        "alarm-text",
+        Anchor::Start,
+    );
     let line = |of: fn(&EvidencePoint) -> f64| -> Vec<(f64, f64)> {
         points.iter().map(|p| (p.request as f64, of(p))).collect()
     };
@@ -161,15 +196,19 @@ pub(super) fn evidence(report: &DemoReport) -> Option<String> {
     let apart = (plot.y.at(first) - plot.y.at(second)).abs() > 16.0;
     let (up, down) = if first >= second { (-8.0, 16.0) } else { (16.0, -8.0) };
     let (up, down) = if apart { (-8.0, -8.0) } else { (up, down) };
-    plot.label((live, first), (-4.0, up), "the loss exceeds ε", "first-text", Anchor::End);
-    plot.label((live, second), (-4.0, down), "the traffic has changed", "second-text", Anchor::End);
+    let end = last.request as f64;
+    // Where the lines end early there is room beside their ends.
+    let (side, anchor) = if end < live * 0.6 { (9.0, Anchor::Start) } else { (-4.0, Anchor::End) };
+    let (up, down) = if side > 0.0 && apart { (4.0, 4.0) } else { (up, down) };
+    plot.label((end, first), (side, up), "the loss exceeds ε", "first-text", anchor);
+    plot.label((end, second), (side, down), "the traffic has changed", "second-text", anchor);
     if let Some(withdrawn) = &report.withdrawal {
         let at = withdrawn.at as f64;
         plot.rule((at, 0.0), (at, top), "alarm");
         let text = format!("withdrawn after {}", count(withdrawn.at as u64));
         let anchor = if at > live * 0.6 { Anchor::End } else { Anchor::Start };
         let by = if anchor == Anchor::End { -7.0 } else { 7.0 };
-        plot.label((at, top), (by, 12.0), &text, "alarm-text strong", anchor);
+        plot.label((at, top), (by, 10.0), &text, "alarm-text strong", anchor);
     }
     Some(plot.finish())
 }

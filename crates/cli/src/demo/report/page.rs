@@ -1,8 +1,7 @@
 //! The page around the plots: the verdict first, then why, then everything needed to check it.
 
 use super::{
-    Confusion, DemoReport, Figure, Named,
-    charts,
+    Confusion, DemoReport, Figure, Latency, Named, ReliabilityBin, charts,
     plot::{count, dollars, duration, escape, percent},
 };
 use std::fmt::Write;
@@ -23,7 +22,11 @@ pub(super) fn page(report: &DemoReport) -> String {
     html.push_str(&tables(report));
     html.push_str(&certificate(report));
     html.push_str(&commands(report));
-    let _ = write!(html, "<footer>Written by Understudy, {}. The figures are in report.json beside this file.</footer>\n", escape(&report.written));
+    let _ = write!(
+        html,
+        "<footer>Written by Understudy, {}. The figures are in report.json beside this file.</footer>\n",
+        escape(&report.written)
+    );
     html.push_str("</main>\n</body>\n</html>\n");
     html
 }
@@ -34,16 +37,19 @@ fn verdict(report: &DemoReport) -> String {
     let headline = match (&report.certificate, &report.withdrawal) {
         (None, _) => "Not certified: the large model keeps answering.".to_owned(),
         (Some(_), Some(withdrawn)) => {
-            format!("The certificate was withdrawn after {} requests: the traffic is no longer what it was.", count(withdrawn.at as u64))
+            format!(
+                "The certificate was withdrawn after {} requests: the traffic is no longer what it was.",
+                count(withdrawn.at as u64)
+            )
         }
         (Some(_), None) if holds => format!("{share} of requests were answered locally, and the certified bound held."),
         (Some(_), None) => format!("{share} of requests were answered locally, but more was lost than certified."),
     };
     let mut lead = vec![format!(
-        "{} observed, then {} live, {}. {}",
+        "{}: {} observed, then {} live. {}",
+        report.corpus,
         count(report.observed as u64),
         count(report.live as u64),
-        report.corpus,
         report.order
     )];
     lead.extend(report.stand_in.clone());
@@ -69,7 +75,8 @@ fn verdict(report: &DemoReport) -> String {
     let allowed = format!("allowed: {} with {} confidence", percent(report.epsilon, 1), percent(1.0 - report.delta, 0));
     match &report.loss {
         Some(loss) => {
-            let note = format!("{allowed}<br>measured on {} requests it had not seen: {}", count(loss.n), interval(loss, 2));
+            let note =
+                format!("{allowed}<br>measured on {} requests it had not seen: {}", count(loss.n), interval(loss, 2));
             big("Loss per request", &percent(loss.estimate, 2), if holds { "" } else { " bad" }, &note);
         }
         None => big("Loss per request", "–", "", &allowed),
@@ -88,9 +95,10 @@ fn verdict(report: &DemoReport) -> String {
     };
     let slow = p95("escalated").or_else(|| p95("large"));
     if let Some(local) = p95("local") {
-        let note = slow.map_or_else(|| "95 % of local answers".to_owned(), |slow| {
-            format!("95 % of local answers are faster; through the large model {}", duration(slow))
-        });
+        let note = slow.map_or_else(
+            || "95 % of local answers".to_owned(),
+            |slow| format!("95 % of local answers are faster; through the large model {}", duration(slow)),
+        );
         big("Local latency, p95", &duration(local), "", &note);
     }
     html.push_str("</dl>\n</header>\n");
@@ -111,7 +119,9 @@ fn plots(report: &DemoReport) -> String {
     };
     let n = report.certificate.as_ref().map_or(0, |c| c.n);
     let title = match &report.certificate {
-        Some(c) => format!("{} may be kept before the bound reaches {}", percent(c.kept, 0), percent(report.epsilon, 1)),
+        Some(c) => {
+            format!("{} may be kept before the bound reaches {}", percent(c.kept, 0), percent(report.epsilon, 1))
+        }
         None => "No threshold keeps the bound below what is allowed".to_owned(),
     };
     let how = format!(
@@ -122,12 +132,12 @@ fn plots(report: &DemoReport) -> String {
     figure(charts::certification(report), &title, &how);
     figure(
         charts::reliability(&report.reliability),
-        "Stated confidence is how often it is right",
+        &off_by(&report.reliability),
         "Each dot is a group of answers of like confidence, its area their number. On the dashed line they agree.",
     );
     figure(
         charts::latency(&report.latency),
-        "Local answers come at once",
+        &faster(&report.latency),
         "Each hill is a route's distribution, at its own height. The dotted line is where 95 % have come.",
     );
     figure(
@@ -150,12 +160,41 @@ fn plots(report: &DemoReport) -> String {
         ),
     };
     figure(charts::evidence(report), &title, &how);
+    if let Some(table) = &report.confusion {
+        html.push_str(&confusion(table, &report.small));
+    }
     html.push_str("</div>\n</section>\n");
     html
 }
 
+/// The calibration error in a sentence: mean distance of confidence and frequency over all answers.
+fn off_by(bins: &[ReliabilityBin]) -> String {
+    let n: u64 = bins.iter().map(|b| b.n).sum();
+    let error: f64 = bins.iter().map(|b| (b.confidence - b.right).abs() * b.n as f64).sum::<f64>() / n.max(1) as f64;
+    format!("Stated confidence is off by {:.1} points on average", error * 100.0)
+}
+
+/// The medians of the fastest and the slowest route in a sentence.
+fn faster(routes: &[Latency]) -> String {
+    let median = |route: &Latency| {
+        let mut ms = route.ms.clone();
+        ms.sort_unstable_by(f64::total_cmp);
+        charts::quantile(&ms, 0.5)
+    };
+    let medians: Vec<(&str, f64)> =
+        routes.iter().filter(|r| !r.ms.is_empty()).map(|r| (r.route.as_str(), median(r))).collect();
+    let of = |name: &str| medians.iter().find(|(route, _)| *route == name).map(|(_, ms)| *ms);
+    match (of("local"), of("large").or_else(|| of("escalated"))) {
+        (Some(local), Some(large)) => {
+            format!("Half of the local answers take {}, of the others {}", duration(local), duration(large))
+        }
+        _ => "Latency by route".to_owned(),
+    }
+}
+
 fn tables(report: &DemoReport) -> String {
-    let mut html = String::from("<section>\n<h2>The figures</h2>\n<p>Intervals are 95 %.</p>\n<div class=\"two\">\n<div>\n");
+    let mut html =
+        String::from("<section>\n<h2>The figures</h2>\n<p>Intervals are 95 %.</p>\n<div class=\"two\">\n<div>\n");
     if !report.accuracy.is_empty() {
         html.push_str("<h3>Accuracy</h3>\n<table><tr><th>answers of</th><th class=\"n\">right</th><th class=\"n\">interval</th><th class=\"n\">n</th></tr>\n");
         for Named { name, figure } in &report.accuracy {
@@ -170,16 +209,14 @@ fn tables(report: &DemoReport) -> String {
         }
         html.push_str("</table>\n");
     }
-    if let Some(table) = report.confusion.as_ref() {
-        html.push_str(&confusion(table, &report.small));
-    }
     html.push_str("</div>\n<div>\n");
     if !report.latency.is_empty() {
         html.push_str("<h3>Latency</h3>\n<table><tr><th>route</th><th class=\"n\">n</th><th class=\"n\">p50</th><th class=\"n\">p95</th><th class=\"n\">p99</th></tr>\n");
         for route in report.latency.iter().filter(|route| !route.ms.is_empty()) {
             let mut ms = route.ms.clone();
             ms.sort_unstable_by(f64::total_cmp);
-            let _ = write!(html, "<tr><td>{}</td><td class=\"n\">{}</td>", escape(&route.route), count(ms.len() as u64));
+            let _ =
+                write!(html, "<tr><td>{}</td><td class=\"n\">{}</td>", escape(&route.route), count(ms.len() as u64));
             for q in [0.5, 0.95, 0.99] {
                 let _ = write!(html, "<td class=\"n\">{}</td>", duration(charts::quantile(&ms, q)));
             }
@@ -203,8 +240,17 @@ fn tables(report: &DemoReport) -> String {
 }
 
 fn confusion(table: &Confusion, small: &str) -> String {
+    let wrong: u64 = table
+        .counts
+        .iter()
+        .enumerate()
+        .flat_map(|(row, counts)| counts.iter().enumerate().filter(move |(column, _)| *column != row).map(|(_, n)| *n))
+        .sum();
     let mut html = format!(
-        "<h3>Answers of {}, kept or not</h3>\n<div class=\"scroll\"><table class=\"confusion\"><tr><th>right label</th>",
+        "<figure>\n<figcaption><b>Alone it would be wrong {} times</b><span>All answers of {}, kept or not, against \
+         the right label. Those below the threshold go to the large model.</span></figcaption>\n\
+         <div class=\"scroll\"><table class=\"confusion\"><tr><th>right label</th>",
+        count(wrong),
         escape(small)
     );
     for label in &table.labels {
@@ -219,7 +265,7 @@ fn confusion(table: &Confusion, small: &str) -> String {
         }
         html.push_str("</tr>\n");
     }
-    html.push_str("</table></div>\n");
+    html.push_str("</table></div>\n</figure>\n");
     html
 }
 
@@ -239,7 +285,8 @@ fn certificate(report: &DemoReport) -> String {
         percent(c.epsilon, 1),
         charts::confidence(c.threshold.get())
     );
-    let issued = jiff::Timestamp::from_millisecond(c.issued.0).map_or_else(|_| c.issued.0.to_string(), |t| format!("{t:.0}"));
+    let issued =
+        jiff::Timestamp::from_millisecond(c.issued.0).map_or_else(|_| c.issued.0.to_string(), |t| format!("{t:.0}"));
     let state = match &report.withdrawal {
         Some(w) => format!("withdrawn after {} live requests: {}", count(w.at as u64), w.reason),
         None => "valid when this was written".to_owned(),

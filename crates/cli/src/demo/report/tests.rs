@@ -34,7 +34,11 @@ pub(super) fn sample(withdrawn: Option<usize>) -> DemoReport {
     }
     .sealed();
     let spread = |centre: f64, n: usize| -> Vec<f64> {
-        (0..n).map(|i| centre * (1.0 + 0.8 * (i as f64 / n as f64).powi(6)) * (1.0 + 0.2 * ((i * 7919 % 97) as f64 / 97.0))).collect()
+        (0..n)
+            .map(|i| {
+                centre * (1.0 + 0.8 * (i as f64 / n as f64).powi(6)) * (1.0 + 0.2 * ((i * 7919 % 97) as f64 / 97.0))
+            })
+            .collect()
     };
     let live = 3023usize;
     let spending = (1..=live)
@@ -91,13 +95,19 @@ pub(super) fn sample(withdrawn: Option<usize>) -> DemoReport {
         }),
         certificate: Some(certificate),
         refusal: None,
-        withdrawal: withdrawn
-            .map(|at| Withdrawn { at, reason: "audits show a loss of 4.1 % per request where 2.0 % was certified".into() }),
+        withdrawal: withdrawn.map(|at| Withdrawn {
+            at,
+            reason: "audits show a loss of 4.1 % per request where 2.0 % was certified".into(),
+        }),
         curve: grid,
         reliability: (0..10)
             .map(|i| {
                 let confidence = 0.525 + 0.05 * f64::from(i);
-                ReliabilityBin { confidence, right: (confidence + 0.03 * (f64::from(i) * 2.1).sin()).min(1.0), n: 20 + u64::from(i as u32).pow(3) * 3 }
+                ReliabilityBin {
+                    confidence,
+                    right: (confidence + 0.03 * (f64::from(i) * 2.1).sin()).min(1.0),
+                    n: 20 + u64::from(i as u32).pow(3) * 3,
+                }
             })
             .collect(),
         latency: vec![
