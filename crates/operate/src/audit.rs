@@ -29,6 +29,8 @@ const ALPHA_LOSS: f64 = 0.02;
 const ALPHA_ALARM: f64 = 0.01;
 /// Probability that a limit of the calibration's kept share is off, for each direction.
 const ALPHA_LIMIT: f64 = 0.005;
+/// Evidence, to one, that the loss is above ε at which the certificate is withdrawn.
+pub const WITHDRAWAL_ODDS: f64 = 1.0 / ALPHA_LOSS;
 /// Audit probability while an alarm stands.
 pub const ALARM_AUDITS: f64 = 1.0;
 /// Audit probability after an alarm that ended.
@@ -291,7 +293,9 @@ impl Monitor {
         Verdict::Withdraw { reason, evidence }
     }
 
-    fn evidence(&self) -> Evidence {
+    /// The figures so far.
+    #[must_use]
+    pub fn evidence(&self) -> Evidence {
         let peak = |bets: &Option<Bets>| bets.as_ref().map_or(1.0, |bets| bets.ln_peak().exp());
         Evidence {
             requests: self.requests,

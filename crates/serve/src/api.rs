@@ -6,6 +6,7 @@ mod feedback;
 mod health;
 mod models;
 pub(crate) mod openapi;
+mod status;
 
 use crate::{
     client::Meta,
@@ -46,6 +47,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))
         .route("/v1/feedback", post(feedback::create))
+        .route("/v1/understudy/status", get(status::status))
         .route("/metrics", get(health::metrics))
         .route_layer(middleware::from_fn_with_state(shared.clone(), require_key));
     Router::new()

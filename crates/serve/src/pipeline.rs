@@ -63,7 +63,9 @@ impl Exchange {
             step = match step {
                 Step::Ask(tier) => {
                     let outcome = self.ask(tier, &parts, &request).await;
-                    self.draft.call(tier, self.as_call(tier, &parts, &outcome));
+                    // A local model that the client named is recorded as what it is.
+                    let part = if route_of(tier, &parts) == Route::Local { Tier::Small } else { tier };
+                    self.draft.call(part, self.as_call(tier, &parts, &outcome));
                     let next = match &outcome.result {
                         Ok(answer) => cascade.on(Ok(answer)),
                         Err(error) => cascade.on(Err(error)),

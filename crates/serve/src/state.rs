@@ -154,6 +154,12 @@ impl Shared {
         !self.draining.load(Ordering::Acquire)
     }
 
+    /// Whether no request and no audit is under way.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.work.is_empty()
+    }
+
     /// Takes the gateway out of rotation; requests are still answered.
     pub fn begin_drain(&self) {
         self.draining.store(true, Ordering::Release);

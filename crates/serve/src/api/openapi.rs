@@ -70,6 +70,7 @@ fn surface() -> Value {
             "/v1/models": { "get": operation("Models that a client may ask for", false) },
             "/v1/models/{id}": { "get": model },
             "/v1/feedback": { "post": with_body(operation("Feedback on an answer", false), feedback) },
+            "/v1/understudy/status": { "get": operation("Models, tasks and certificates in force", false) },
             "/health": { "get": { "summary": "The process runs", "security": [], "responses": { "200": { "description": "ok" } } } },
             "/ready": { "get": { "summary": "Requests may be sent", "security": [],
                 "responses": { "200": { "description": "ready" }, "503": { "description": "loading or stopping" } } } },

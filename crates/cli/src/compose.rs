@@ -1,0 +1,455 @@
+//! Composition: from a checked configuration and the store to the picture that the gateway serves.
+//!
+//! Loaded encoders and generators are kept between compositions: a reload that changes a task does not load a model
+//! again. What is no longer used is dropped with the last picture that holds it.
+
+use crate::config::{Config, ConfiguredTask, Latency, Local, Precision, RemoteModel, Source, Upstream};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+use understudy_core::{
+    Backend, Capabilities, Clock, Embedder, Error, ModelName, Outcome, Place, Price, Result, Seed, outcome,
+};
+use understudy_model::{
+    artifact::Artifact,
+    catalogue::Kind,
+    classifier::Classifier,
+    encoder::{Dtype, Encoder, EncoderOptions},
+    generate::{Generator, GeneratorOptions},
+    installed::{self, Installed},
+    service::{EncoderService, ServiceOptions},
+};
+use understudy_route::{AlwaysTry, Router, router::UpToBytes};
+use understudy_serve::{
+    api::embeddings::EmbeddingModel,
+    state::{ClientKey, Model, SmallModel, Snapshot, Task},
+};
+use understudy_store::Store;
+use understudy_upstream::{
+    HttpOptions, Network, OpenAi, OpenAiConfig, OpenAiEmbedder, Recorded, Retries, Timeouts, breaker::BreakerPolicy,
+    http_client, prices,
+};
+use understudy_wire::openai::chat::UsageChunk;
+
+/// Tokens that one batch of an encoder holds at most.
+const BATCH_TOKENS: usize = 4096;
+/// Texts that may wait for an encoder.
+const ENCODER_QUEUE: usize = 4096;
+/// Names that clients made up and that are remembered with their upstream.
+const REMEMBERED_NAMES: usize = 1024;
+
+/// Owner names in `/v1/models`.
+const OURS: &str = "understudy";
+
+/// What identifies a loaded encoder.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct EncoderKey {
+    dir: PathBuf,
+    dtype: Dtype,
+    max_tokens: usize,
+    threads: usize,
+}
+
+/// Builds pictures; holds what is loaded.
+pub(crate) struct Composer {
+    network: Network,
+    /// Certificates under alarm: their tasks are audited more often.
+    alarms: Mutex<BTreeSet<String>>,
+    encoders: Mutex<HashMap<EncoderKey, Weak<EncoderService>>>,
+    generators: Mutex<HashMap<(PathBuf, String), Weak<Generator>>>,
+}
+
+impl Composer {
+    pub(crate) fn new(clock: Arc<dyn Clock>, seed: Seed) -> Result<Self> {
+        let client = http_client(&HttpOptions::default())?;
+        let network = Network::new(client, clock, seed, BreakerPolicy::default());
+        Ok(Self { network, alarms: Mutex::default(), encoders: Mutex::default(), generators: Mutex::default() })
+    }
+
+    /// The picture of a configuration and of what the store holds now.
+    ///
+    /// # Errors
+    /// Whatever keeps a part from working: a model that is not installed, a recording that cannot be read. Nothing has
+    /// changed then.
+    pub(crate) async fn compose(&self, config: &Config, store: &Store) -> Result<Snapshot> {
+        let mut snapshot = Snapshot {
+            default_model: config.server.default_model.clone(),
+            keys: config.server.api_keys.iter().map(ClientKey::new).collect(),
+            texts: config.store.texts,
+            ..Snapshot::default()
+        };
+        let mut recordings = Recordings::default();
+        for (name, model) in &config.models {
+            let upstream = &config.upstreams[&model.upstream];
+            let model = self.remote(name, model, upstream, &mut recordings)?;
+            snapshot.models.insert(name.clone(), model);
+        }
+        for (name, local) in &config.locals {
+            self.local(name, local, config, &mut snapshot)?;
+        }
+        if let Some(name) = &config.server.default_upstream {
+            let upstream = &config.upstreams[name];
+            match &upstream.source {
+                Source::OpenAi { .. } => self.fall_back_to(upstream.clone(), &mut snapshot),
+                Source::Recorded { .. } => {
+                    for model in recordings.models(upstream)? {
+                        let remote = RemoteModel::drop_in(name, &model);
+                        let built = self.remote(&model, &remote, upstream, &mut recordings)?;
+                        snapshot.models.entry(model).or_insert(built);
+                    }
+                }
+            }
+        }
+        for task in &config.tasks {
+            let task = self.task(task, config, store, &snapshot).await?;
+            snapshot.tasks.push(task);
+        }
+        Ok(snapshot)
+    }
+
+    /// Raises or lifts the alarm about a certificate; the next composition takes it in.
+    pub(crate) fn alarm(&self, certificate: &str, stands: bool) {
+        let mut alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
+        if stands {
+            alarms.insert(certificate.to_owned());
+        } else {
+            alarms.remove(certificate);
+        }
+    }
+
+    async fn task(
+        &self,
+        configured: &ConfiguredTask,
+        config: &Config,
+        store: &Store,
+        snapshot: &Snapshot,
+    ) -> Result<Task> {
+        let mut spec = configured.spec.clone();
+        let large = match &spec.large {
+            Some(name) => Some(match (snapshot.models.get(name.as_str()), &snapshot.fallback) {
+                (Some(model), _) => model.clone(),
+                (None, Some(fallback)) => fallback(name.as_str())?,
+                (None, None) => {
+                    return Err(Error::not_found(format!("serve task `{}`: there is no model `{name}`", spec.name)));
+                }
+            }),
+            None => None,
+        };
+        let small = match &spec.small {
+            Some(small) if snapshot.models.contains_key(small.as_str()) => {
+                // A generative model of the catalogue: no artifact of ours, so no calibrated confidence either; it
+                // shadows, and its answers are recorded.
+                Some(SmallModel {
+                    model: snapshot.models[small.as_str()].clone(),
+                    hash: small.to_string(),
+                    certificate: None,
+                })
+            }
+            Some(path) => Some(self.small(&config_relative(config, path.as_str()), config, &spec, store).await?),
+            None => match store.deployment(&spec.name).await? {
+                Some(deployment) => {
+                    let artifact = store.artifact(&deployment.artifact).await?;
+                    Some(self.small(&artifact.path, config, &spec, store).await?)
+                }
+                None => None,
+            },
+        };
+        let certificate = small.as_ref().and_then(|small: &SmallModel| small.certificate.as_ref());
+        if certificate.is_some_and(|c| self.alarms.lock().unwrap_or_else(PoisonError::into_inner).contains(&c.id)) {
+            spec.audit = spec.audit.max(understudy_operate::audit::ALARM_AUDITS);
+        }
+        let router: Arc<dyn Router> = match configured.max_bytes {
+            Some(bytes) => Arc::new(UpToBytes(bytes)),
+            None => Arc::new(AlwaysTry),
+        };
+        Ok(Task { spec, small, large, router })
+    }
+
+    async fn small(
+        &self,
+        dir: &Path,
+        config: &Config,
+        spec: &understudy_core::TaskSpec,
+        store: &Store,
+    ) -> Result<SmallModel> {
+        let artifact = Artifact::read(dir)?;
+        let extra: Vec<&String> = artifact.head().labels().iter().filter(|l| !spec.labels.contains(l)).collect();
+        if !extra.is_empty() {
+            return Err(Error::invalid(format!(
+                "serve task `{}` with artifact {}: it knows the label `{}`, which the task does not have",
+                spec.name,
+                dir.display(),
+                extra[0]
+            )));
+        }
+        let classifier = self.classifier(&artifact, &config.models_dir, config.server.threads)?;
+        let certificate = store
+            .certificate(&spec.name, artifact.hash())
+            .await?
+            // A certificate speaks about one large model and one bound; asking for less than it promises is fine.
+            .filter(|c| c.epsilon <= spec.epsilon && c.delta <= spec.delta)
+            .filter(|c| spec.large.is_none() || spec.large.as_ref() == Some(&c.large))
+            .map(Arc::new);
+        Ok(SmallModel {
+            model: Model { backend: Arc::new(classifier), price: Some(Price::LOCAL), owner: OURS.to_owned() },
+            hash: artifact.hash().to_owned(),
+            certificate,
+        })
+    }
+
+    /// An artifact with its base encoder, ready to answer.
+    pub(crate) fn classifier(&self, artifact: &Artifact, models_dir: &Path, threads: usize) -> Result<Classifier> {
+        let manifest = artifact.manifest();
+        let installed = installed::load(models_dir, manifest.base.name.as_str())?;
+        let dtype = match manifest.dtype {
+            understudy_model::artifact::Dtype::F32 => Dtype::F32,
+            understudy_model::artifact::Dtype::Int8 => Dtype::Int8,
+        };
+        let encoder = self.encoder(&installed, dtype, manifest.max_tokens as usize, threads)?;
+        Classifier::new(manifest.name.clone(), encoder, artifact.head().clone())
+    }
+
+    /// A shared encoder; loaded when nobody has it.
+    pub(crate) fn encoder(
+        &self,
+        installed: &Installed,
+        dtype: Dtype,
+        max_tokens: usize,
+        threads: usize,
+    ) -> Result<Arc<EncoderService>> {
+        let threads = cores(threads);
+        let key = EncoderKey { dir: installed.dir().to_owned(), dtype, max_tokens, threads };
+        let mut loaded = self.encoders.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(service) = loaded.get(&key).and_then(Weak::upgrade) {
+            return Ok(service);
+        }
+        let encoder = Encoder::load(&key.dir, &EncoderOptions { dtype, max_tokens, pooling: None })?;
+        let options = ServiceOptions { threads, max_batch_tokens: BATCH_TOKENS, queue_capacity: ENCODER_QUEUE };
+        let service = Arc::new(EncoderService::start(encoder, options));
+        loaded.retain(|_, service| service.strong_count() > 0);
+        loaded.insert(key, Arc::downgrade(&service));
+        Ok(service)
+    }
+
+    fn local(&self, name: &str, local: &Local, config: &Config, snapshot: &mut Snapshot) -> Result<()> {
+        let installed = installed::load(&config.models_dir, &local.model)?;
+        let threads = if local.threads == 0 { config.server.threads } else { local.threads };
+        match installed.kind {
+            Kind::Encoder => {
+                let dtype = match local.precision {
+                    Precision::Int8 => Dtype::Int8,
+                    Precision::F32 => Dtype::F32,
+                };
+                let service = self.encoder(&installed, dtype, EncoderOptions::default().max_tokens, threads)?;
+                let embedder: Arc<dyn Embedder> = Arc::new(Renamed { name: ModelName::new(name.to_owned()), service });
+                let model = EmbeddingModel { embedder, place: Place::Local, price: Some(Price::LOCAL) };
+                snapshot.embedders.insert(name.to_owned(), model);
+            }
+            Kind::Generative => {
+                let backend: Arc<dyn Backend> = self.generator(name, &installed, local, threads)?;
+                let model = Model { backend, price: Some(Price::LOCAL), owner: OURS.to_owned() };
+                snapshot.models.insert(name.to_owned(), model);
+            }
+            Kind::Dataset => {
+                return Err(Error::invalid(format!(
+                    "serve [local.{name}]: `{}` is a data set, not a model",
+                    local.model
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn generator(&self, name: &str, installed: &Installed, local: &Local, threads: usize) -> Result<Arc<Generator>> {
+        let key = (installed.gguf()?, format!("{name} {local:?} {threads}"));
+        let mut loaded = self.generators.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(generator) = loaded.get(&key).and_then(Weak::upgrade) {
+            return Ok(generator);
+        }
+        let options = GeneratorOptions {
+            threads: cores(threads),
+            context_tokens: local.context_tokens,
+            max_sequences: local.parallel,
+            ..GeneratorOptions::new(ModelName::new(name.to_owned()))
+        };
+        let generator = Arc::new(Generator::load(&key.0, options)?);
+        loaded.retain(|_, generator| generator.strong_count() > 0);
+        loaded.insert(key, Arc::downgrade(&generator));
+        Ok(generator)
+    }
+
+    fn remote(
+        &self,
+        name: &str,
+        model: &RemoteModel,
+        upstream: &Upstream,
+        recordings: &mut Recordings,
+    ) -> Result<Model> {
+        let name_of = ModelName::new(name.to_owned());
+        let backend: Arc<dyn Backend> = match &upstream.source {
+            Source::OpenAi { .. } => {
+                let config = openai_config(name_of, model, upstream);
+                Arc::new(OpenAi::new(config, &self.network)?)
+            }
+            Source::Recorded { file, model: recorded, latency } => {
+                let wanted = recorded.as_deref().unwrap_or(&model.name_there);
+                let outcomes = recordings.read(file)?.to_vec();
+                Arc::new(Recorded::new(name_of, wanted, outcomes, latency_of(*latency), capabilities_of(model))?)
+            }
+        };
+        Ok(Model { backend, price: model.price, owner: model.upstream.clone() })
+    }
+
+    /// Lets clients use every model name of an upstream as if we were not there.
+    fn fall_back_to(&self, upstream: Upstream, snapshot: &mut Snapshot) {
+        let network = self.network.clone();
+        let known: Mutex<BTreeMap<String, Model>> = Mutex::default();
+        let chat_upstream = upstream.clone();
+        snapshot.fallback = Some(Arc::new(move |name| {
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(model) = known.get(name) {
+                return Ok(model.clone());
+            }
+            let remote = RemoteModel::drop_in("upstream", name);
+            let config = openai_config(ModelName::new(name.to_owned()), &remote, &chat_upstream);
+            let backend = Arc::new(OpenAi::new(config, &network)?);
+            let model = Model { backend, price: remote.price, owner: remote.upstream };
+            if known.len() < REMEMBERED_NAMES {
+                known.insert(name.to_owned(), model.clone());
+            }
+            Ok(model)
+        }));
+        let network = self.network.clone();
+        snapshot.embedder_fallback = Some(Arc::new(move |name| {
+            let remote = RemoteModel::drop_in("upstream", name);
+            let config = openai_config(ModelName::new(name.to_owned()), &remote, &upstream);
+            let embedder = Arc::new(OpenAiEmbedder::new(config, None, &network)?);
+            Ok(EmbeddingModel { embedder, place: Place::Remote, price: remote.price })
+        }));
+    }
+}
+
+impl RemoteModel {
+    /// A model that is only known by the name a client uses.
+    fn drop_in(upstream: &str, name: &str) -> Self {
+        Self {
+            upstream: upstream.to_owned(),
+            name_there: name.to_owned(),
+            price: prices::price_of(name),
+            context_tokens: None,
+            multimodal: true,
+            tools: true,
+        }
+    }
+}
+
+fn openai_config(name: ModelName, model: &RemoteModel, upstream: &Upstream) -> OpenAiConfig {
+    let Source::OpenAi { base_url, api_key, headers } = &upstream.source else {
+        unreachable!("callers match on the source first");
+    };
+    OpenAiConfig {
+        name,
+        upstream_model: model.name_there.clone(),
+        base_url: base_url.clone(),
+        api_key: api_key.clone(),
+        headers: headers.clone(),
+        timeouts: Timeouts { total: upstream.timeout, idle: upstream.idle_timeout },
+        retries: Retries { count: upstream.retries, ..Retries::default() },
+        capabilities: capabilities_of(model),
+        usage: UsageChunk::Ensure,
+    }
+}
+
+fn capabilities_of(model: &RemoteModel) -> Capabilities {
+    Capabilities {
+        place: Place::Remote,
+        context_tokens: model.context_tokens,
+        multimodal: model.multimodal,
+        tools: model.tools,
+        many_choices: true,
+        languages: Vec::new(),
+    }
+}
+
+fn latency_of(latency: Latency) -> understudy_upstream::Latency {
+    match latency {
+        Latency::None => understudy_upstream::Latency::None,
+        Latency::Recorded => understudy_upstream::Latency::Recorded,
+        Latency::FixedMs(ms) => understudy_upstream::Latency::Fixed(std::time::Duration::from_secs_f64(ms / 1000.0)),
+    }
+}
+
+/// Recordings that were read in this composition: several models share one file.
+#[derive(Default)]
+struct Recordings(HashMap<PathBuf, Arc<Vec<Outcome>>>);
+
+impl Recordings {
+    fn read(&mut self, file: &Path) -> Result<Arc<Vec<Outcome>>> {
+        if let Some(outcomes) = self.0.get(file) {
+            return Ok(outcomes.clone());
+        }
+        let outcomes = Arc::new(read_outcomes(file)?);
+        self.0.insert(file.to_owned(), outcomes.clone());
+        Ok(outcomes)
+    }
+
+    fn models(&mut self, upstream: &Upstream) -> Result<Vec<String>> {
+        let Source::Recorded { file, .. } = &upstream.source else { return Ok(Vec::new()) };
+        let outcomes = self.read(file)?;
+        let names: std::collections::BTreeSet<&String> = outcomes.iter().flat_map(|o| o.models.keys()).collect();
+        Ok(names.into_iter().cloned().collect())
+    }
+}
+
+/// Reads recorded outcomes from a plain or zstandard file.
+pub(crate) fn read_outcomes(file: &Path) -> Result<Vec<Outcome>> {
+    outcome::read(&file.display().to_string(), open_lines(file)?)
+}
+
+/// Opens a text file that may be compressed with zstandard (`.zst`).
+pub(crate) fn open_lines(file: &Path) -> Result<Box<dyn BufRead>> {
+    let failed = |e: std::io::Error| Error::not_found(format!("read {}: {e}", file.display()));
+    let opened = std::fs::File::open(file).map_err(failed)?;
+    Ok(match file.extension().is_some_and(|extension| extension == "zst") {
+        true => Box::new(BufReader::new(zstd::Decoder::new(opened).map_err(failed)?)),
+        false => Box::new(BufReader::new(opened)),
+    })
+}
+
+/// Threads to use: as configured, or all.
+pub(crate) fn cores(threads: usize) -> usize {
+    match threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    }
+}
+
+fn config_relative(config: &Config, path: &str) -> PathBuf {
+    config.base.join(path)
+}
+
+/// A shared encoder under the name that the configuration gives it.
+struct Renamed {
+    name: ModelName,
+    service: Arc<EncoderService>,
+}
+
+impl Embedder for Renamed {
+    fn name(&self) -> &ModelName {
+        &self.name
+    }
+
+    fn dimensions(&self) -> usize {
+        self.service.dimensions()
+    }
+
+    fn embed(
+        &self,
+        texts: Vec<String>,
+    ) -> futures_util::future::BoxFuture<'_, Result<understudy_core::backend::Embeddings>> {
+        self.service.embed(texts)
+    }
+}
