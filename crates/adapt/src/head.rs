@@ -7,13 +7,14 @@
 
 use crate::{
     lbfgs::{self, Limits},
-    matrix::Matrix,
+    matrix::{Blocks, Matrix},
     split::{FOLDS, Place, Use},
     temperature,
 };
 use serde::{Deserialize, Serialize};
 use understudy_core::{Error, Result};
-use understudy_model::head::{Head, softmax};
+use understudy_kernels::{Activation, Dtype, Linear, LinearScratch};
+use understudy_model::head::Head;
 
 /// How to fit a head, unchecked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -135,9 +136,8 @@ impl CheckedHeadParams {
         let held_out = self.hold_out(data);
         let (chosen, path, temperature) = self.choose(&held_out);
         let mut x = vec![0.0; classes * (data.embeddings.columns() + 1)];
-        for &PathStep { c, .. } in path.iter().take(chosen + 1) {
-            self.solve(&mut x, data.embeddings, data.labels, classes, c);
-        }
+        let blocks = Blocks::new(data.embeddings);
+        self.solve(&mut x, &blocks, data.labels, classes, path[chosen].c);
         let (weights, bias) = narrow(&x, classes);
         let count = |of: Use| held_out.iter().map(|part| part.of(of).count()).sum();
         Ok(FittedHead {
@@ -163,6 +163,7 @@ impl CheckedHeadParams {
             }
             let (train, test) = (data.embeddings.select(&rest), data.embeddings.select(&out));
             let labels: Vec<usize> = rest.iter().map(|&i| data.labels[i]).collect();
+            let blocks = Blocks::new(&train);
             let mut x = vec![0.0; classes * (train.columns() + 1)];
             let mut part = HeldOut {
                 labels: out.iter().map(|&i| data.labels[i]).collect(),
@@ -171,7 +172,7 @@ impl CheckedHeadParams {
             };
             let (mut best, mut since) = (f64::INFINITY, 0);
             for &c in &self.0.c {
-                self.solve(&mut x, &train, &labels, classes, c);
+                self.solve(&mut x, &blocks, &labels, classes, c);
                 let logits = logits(&x, &test, classes);
                 part.logits.push(logits.chunks_exact(classes).map(<[f64]>::to_vec).collect());
                 let (loss, n) = part.loss(part.logits.len() - 1);
@@ -216,40 +217,34 @@ impl CheckedHeadParams {
     }
 
     /// Moves `x` (weights, then biases) to the minimum for one C.
-    fn solve(&self, x: &mut [f64], embeddings: &Matrix, labels: &[usize], classes: usize, c: f64) {
-        let (n, d) = (embeddings.rows(), embeddings.columns());
-        let mut scores = vec![0.0f32; n * classes];
-        let mut gradient = vec![0.0f32; classes * d];
-        let mut p = vec![0.0f64; classes];
+    fn solve(&self, x: &mut [f64], embeddings: &Blocks<'_>, labels: &[usize], classes: usize, c: f64) {
         let limits = Limits { tolerance: self.0.tolerance, max_iterations: self.0.max_iterations };
+        let scale = 1.0 / labels.len() as f64;
+        let l2 = scale / c;
         lbfgs::minimise(x, limits, |x, g| {
             let (weights, bias) = narrow(x, classes);
-            embeddings.times_transposed(&weights, &mut scores);
-            let (g_weights, g_bias) = g.split_at_mut(classes * d);
-            g_bias.fill(0.0);
-            let mut loss = 0.0;
-            // Row by row: log loss, and the scores become the gradient with respect to them.
-            for (row, &label) in scores.chunks_exact_mut(classes).zip(labels) {
-                for ((p, z), b) in p.iter_mut().zip(&*row).zip(&bias) {
-                    *p = f64::from(*z) + f64::from(*b);
+            let (loss, of_weights, of_bias) = embeddings.gradient(&weights, &bias, |row, scores| {
+                // Log loss and softmax share the exponentials, which are most of the work beside the products.
+                let greatest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let gap = f64::from(scores[labels[row]] - greatest);
+                let mut sum = 0.0;
+                for score in scores.iter_mut() {
+                    *score = (*score - greatest).exp();
+                    sum += f64::from(*score);
                 }
-                loss += temperature::log_loss(&p, label, 1.0);
-                softmax(&mut p, 1.0);
-                p[label] -= 1.0;
-                for ((z, p), g) in row.iter_mut().zip(&p).zip(&mut *g_bias) {
-                    *z = narrow_one(*p);
-                    *g += p;
-                }
-            }
-            embeddings.transposed_times(&scores, &mut gradient);
-            let scale = 1.0 / n as f64;
-            let l2 = scale / c;
+                let scale = narrow_one(1.0 / sum);
+                scores.iter_mut().for_each(|score| *score *= scale);
+                scores[labels[row]] -= 1.0;
+                let loss = sum.ln() - gap;
+                loss
+            });
+            let (g_weights, g_bias) = g.split_at_mut(of_weights.len());
             let mut penalty = 0.0;
-            for ((g, sum), w) in g_weights.iter_mut().zip(&gradient).zip(x) {
-                *g = f64::from(*sum) * scale + l2 * w;
+            for ((g, sum), w) in g_weights.iter_mut().zip(&of_weights).zip(x) {
+                *g = sum * scale + l2 * w;
                 penalty += w * w;
             }
-            g_bias.iter_mut().for_each(|g| *g *= scale);
+            g_bias.iter_mut().zip(&of_bias).for_each(|(g, sum)| *g = sum * scale);
             loss * scale + 0.5 * l2 * penalty
         });
     }
@@ -282,12 +277,9 @@ impl HeldOut {
 fn logits(x: &[f64], embeddings: &Matrix, classes: usize) -> Vec<f64> {
     let (weights, bias) = narrow(x, classes);
     let mut scores = vec![0.0f32; embeddings.rows() * classes];
-    embeddings.times_transposed(&weights, &mut scores);
-    scores
-        .chunks_exact(classes)
-        .flat_map(|row| row.iter().zip(&bias))
-        .map(|(z, b)| f64::from(*z) + f64::from(*b))
-        .collect()
+    let model = Linear::new(&weights, &bias, Dtype::F32);
+    model.forward(embeddings.values(), Activation::Identity, &mut scores, &mut LinearScratch::default());
+    scores.into_iter().map(f64::from).collect()
 }
 
 /// The parameters as 32-bit weights (classes × dimensions) and biases.

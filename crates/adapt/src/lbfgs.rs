@@ -9,7 +9,7 @@ const MEMORY: usize = 10;
 const DECREASE: f64 = 1e-4;
 
 /// Relative decrease below which a step only follows the rounding of 32-bit sums.
-const RESOLUTION: f64 = 1e-9;
+const RESOLUTION: f64 = 1e-10;
 
 /// When to stop.
 #[derive(Debug, Clone, Copy)]

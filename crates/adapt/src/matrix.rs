@@ -1,6 +1,8 @@
-//! Rows of 32-bit numbers, such as one embedding per example, and the two products that fitting a head needs.
+//! Rows of 32-bit numbers, such as one embedding per example, and the gradient of a linear model over them.
 
+use rayon::prelude::*;
 use understudy_core::{Error, Result};
+use understudy_kernels::{Activation, Dtype, Linear, LinearScratch};
 
 /// A row-major matrix.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -61,6 +63,12 @@ impl Matrix {
         &self.values[index * self.columns..][..self.columns]
     }
 
+    /// All values, row-major.
+    #[must_use]
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
     /// The rows at `indices`, in that order.
     ///
     /// # Panics
@@ -70,112 +78,79 @@ impl Matrix {
         let values = indices.iter().flat_map(|&i| self.row(i)).copied().collect();
         Self { rows: indices.len(), columns: self.columns, values }
     }
-
-    /// `self` (n × d) times the transpose of `other` (c × d): n × c, into `out`.
-    pub(crate) fn times_transposed(&self, other: &[f32], out: &mut [f32]) {
-        let (d, c) = (self.columns, other.len() / self.columns);
-        debug_assert_eq!(out.len(), self.rows * c);
-        let panels = pack(other, c, d);
-        for (x, out) in self.values.chunks(ROWS * d).zip(out.chunks_mut(ROWS * c)) {
-            let rows = x.len() / d;
-            for (p, panel) in panels.chunks_exact(d * LANES).enumerate() {
-                let mut sums = [[0.0f32; LANES]; ROWS];
-                if rows == ROWS {
-                    let mut lines = [&x[..d]; ROWS];
-                    for (r, line) in lines.iter_mut().enumerate() {
-                        *line = &x[r * d..][..d];
-                    }
-                    multiply(lines, panel, &mut sums);
-                } else {
-                    for (line, sums) in x.chunks_exact(d).zip(&mut sums) {
-                        let mut one = [[0.0f32; LANES]; 1];
-                        multiply([line], panel, &mut one);
-                        *sums = one[0];
-                    }
-                }
-                let width = LANES.min(c - p * LANES);
-                for (row, sums) in out.chunks_exact_mut(c).zip(&sums) {
-                    row[p * LANES..][..width].copy_from_slice(&sums[..width]);
-                }
-            }
-        }
-    }
-
-    /// The transpose of `left` (n × c) times `self` (n × d): c × d, into `out`.
-    pub(crate) fn transposed_times(&self, left: &[f32], out: &mut [f32]) {
-        let (n, d) = (self.rows, self.columns);
-        let c = left.len() / n;
-        debug_assert_eq!(out.len(), c * d);
-        out.fill(0.0);
-        // Blocks of rows that stay in the second-level cache while every pair of tiles visits them.
-        for (x, g) in self.values.chunks(BLOCK * d).zip(left.chunks(BLOCK * c)) {
-            for c0 in (0..c).step_by(ROWS) {
-                let height = ROWS.min(c - c0);
-                for d0 in (0..d).step_by(LANES) {
-                    let width = LANES.min(d - d0);
-                    let mut sums = [[0.0f32; LANES]; ROWS];
-                    if (height, width) == (ROWS, LANES) {
-                        for (x, g) in x.chunks_exact(d).zip(g.chunks_exact(c)) {
-                            let x: &[f32; LANES] = x[d0..d0 + LANES].try_into().expect("the width was checked");
-                            let g: &[f32; ROWS] = g[c0..c0 + ROWS].try_into().expect("the height was checked");
-                            for (sums, g) in sums.iter_mut().zip(g) {
-                                for (sum, x) in sums.iter_mut().zip(x) {
-                                    *sum += g * x;
-                                }
-                            }
-                        }
-                    } else {
-                        for (x, g) in x.chunks_exact(d).zip(g.chunks_exact(c)) {
-                            for (sums, g) in sums.iter_mut().zip(&g[c0..c0 + height]) {
-                                for (sum, x) in sums.iter_mut().zip(&x[d0..d0 + width]) {
-                                    *sum += g * x;
-                                }
-                            }
-                        }
-                    }
-                    for (row, sums) in sums.iter().enumerate().take(height) {
-                        for (out, sum) in out[(c0 + row) * d + d0..][..width].iter_mut().zip(sums) {
-                            *out += sum;
-                        }
-                    }
-                }
-            }
-        }
-    }
 }
 
-/// Columns of a packed panel.
-const LANES: usize = 8;
-/// Rows that are multiplied together.
-const ROWS: usize = 4;
-/// Rows between two visits of the output.
-const BLOCK: usize = 64;
-
-/// `other` (c × d) as panels of `LANES` columns of its transpose, padded with zeros.
-fn pack(other: &[f32], c: usize, d: usize) -> Vec<f32> {
-    let mut panels = vec![0.0f32; c.div_ceil(LANES) * d * LANES];
-    for (row, values) in other.chunks_exact(d).enumerate() {
-        let panel = &mut panels[row / LANES * d * LANES..][..d * LANES];
-        for (value, slot) in values.iter().zip(panel.chunks_exact_mut(LANES)) {
-            slot[row % LANES] = *value;
-        }
-    }
-    panels
+/// A matrix cut into blocks of rows, each also packed as its transpose: what repeated gradients need.
+pub(crate) struct Blocks<'m> {
+    blocks: Vec<Block<'m>>,
+    columns: usize,
 }
 
-/// Adds the product of `R` rows with one panel to `sums`.
-fn multiply<const R: usize>(lines: [&[f32]; R], panel: &[f32], sums: &mut [[f32; LANES]; R]) {
-    let mut total = [[0.0f32; LANES]; R];
-    for (k, column) in panel.chunks_exact(LANES).enumerate() {
-        let column: &[f32; LANES] = column.try_into().expect("chunks have this length");
-        for (total, line) in total.iter_mut().zip(&lines) {
-            let x = line[k];
-            for (sum, w) in total.iter_mut().zip(column) {
-                *sum += x * w;
+/// Consecutive rows.
+struct Block<'m> {
+    first: usize,
+    rows: &'m [f32],
+    transposed: Linear,
+}
+
+impl<'m> Blocks<'m> {
+    pub(crate) fn new(matrix: &'m Matrix) -> Self {
+        let d = matrix.columns;
+        // A few blocks for every thread; their number depends on the data alone, so that sums come out the same
+        // whatever the machine.
+        let length = matrix.rows.div_ceil(8).clamp(64, 1024).max(matrix.rows.div_ceil(64));
+        let block = |(index, rows): (usize, &'m [f32])| {
+            let n = rows.len() / d;
+            let mut columns = vec![0.0; rows.len()];
+            for (r, row) in rows.chunks_exact(d).enumerate() {
+                for (c, x) in row.iter().enumerate() {
+                    columns[c * n + r] = *x;
+                }
             }
-        }
+            Block { first: index * length, rows, transposed: Linear::new(&columns, &vec![0.0; d], Dtype::F32) }
+        };
+        let blocks = matrix.values.par_chunks(length * d).enumerate().map(block).collect();
+        Self { blocks, columns: d }
     }
-    *sums = total;
+
+    /// Applies a linear model (weights classes × columns, one bias for each class) to every row, lets `judge` replace
+    /// a row's scores by the gradient with respect to them and return its loss, and gives back the sum of the losses
+    /// and of the gradients with respect to weights and biases.
+    pub(crate) fn gradient(
+        &self,
+        weights: &[f32],
+        bias: &[f32],
+        judge: impl Fn(usize, &mut [f32]) -> f64 + Sync,
+    ) -> (f64, Vec<f64>, Vec<f64>) {
+        let (classes, d) = (bias.len(), self.columns);
+        let model = Linear::new(weights, bias, Dtype::F32);
+        let of_block = |block: &Block<'_>| {
+            let n = block.rows.len() / d;
+            let mut scratch = LinearScratch::default();
+            let mut scores = vec![0.0; n * classes];
+            model.forward(block.rows, Activation::Identity, &mut scores, &mut scratch);
+            let mut columns = vec![0.0; n * classes];
+            let (mut loss, mut of_bias) = (0.0, vec![0.0; classes]);
+            for (row, scores) in scores.chunks_exact_mut(classes).enumerate() {
+                loss += judge(block.first + row, scores);
+                for (class, g) in scores.iter().enumerate() {
+                    columns[class * n + row] = *g;
+                    of_bias[class] += f64::from(*g);
+                }
+            }
+            let mut of_weights = vec![0.0; classes * d];
+            block.transposed.forward(&columns, Activation::Identity, &mut of_weights, &mut scratch);
+            (loss, of_weights, of_bias)
+        };
+        let parts: Vec<(f64, Vec<f32>, Vec<f64>)> = self.blocks.par_iter().map(of_block).collect();
+        let mut sum = (0.0, vec![0.0; classes * d], vec![0.0; classes]);
+        for (loss, of_weights, of_bias) in parts {
+            sum.0 += loss;
+            sum.1.iter_mut().zip(&of_weights).for_each(|(sum, g)| *sum += f64::from(*g));
+            sum.2.iter_mut().zip(&of_bias).for_each(|(sum, g)| *sum += g);
+        }
+        sum
+    }
 }
 
 #[cfg(test)]
@@ -185,7 +160,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn both_products_equal_the_naive_sums(n in 1usize..70, d in 1usize..20, c in 1usize..20, seed in any::<u32>()) {
+        fn scores_and_gradients_equal_the_naive_sums(n in 1usize..300, d in 1usize..20, c in 1usize..20, seed in any::<u32>()) {
             let mut state = seed;
             let mut next = || {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -193,21 +168,24 @@ mod tests {
             };
             let x = Matrix::new(d, (0..n * d).map(|_| next()).collect()).unwrap();
             let w: Vec<f32> = (0..c * d).map(|_| next()).collect();
-            let g: Vec<f32> = (0..n * c).map(|_| next()).collect();
-            let mut z = vec![0.0; n * c];
-            x.times_transposed(&w, &mut z);
-            let mut v = vec![0.0; c * d];
-            x.transposed_times(&g, &mut v);
-            for i in 0..n {
-                for j in 0..c {
-                    let want: f32 = (0..d).map(|k| x.row(i)[k] * w[j * d + k]).sum();
-                    prop_assert!((z[i * c + j] - want).abs() < 1e-5);
-                }
-            }
+            let b: Vec<f32> = (0..c).map(|_| next()).collect();
+            let score = |i: usize, j: usize| b[j] + (0..d).map(|k| x.row(i)[k] * w[j * d + k]).sum::<f32>();
+            let seen = std::sync::Mutex::new(vec![0; n]);
+            // Half the squared score as the loss: its gradient is the score itself.
+            let (loss, of_weights, of_bias) = Blocks::new(&x).gradient(&w, &b, |row, scores| {
+                seen.lock().unwrap()[row] += 1;
+                scores.iter().map(|z| 0.5 * f64::from(*z).powi(2)).sum()
+            });
+            prop_assert!(seen.into_inner().unwrap().iter().all(|times| *times == 1));
+            let rows = || (0..n).flat_map(|i| (0..c).map(move |j| (i, j)));
+            let want: f64 = rows().map(|(i, j)| 0.5 * f64::from(score(i, j)).powi(2)).sum();
+            prop_assert!((loss - want).abs() < 1e-4 * (1.0 + want));
             for j in 0..c {
+                let want: f64 = (0..n).map(|i| f64::from(score(i, j))).sum();
+                prop_assert!((of_bias[j] - want).abs() < 1e-3);
                 for k in 0..d {
-                    let want: f32 = (0..n).map(|i| g[i * c + j] * x.row(i)[k]).sum();
-                    prop_assert!((v[j * d + k] - want).abs() < 1e-5);
+                    let want: f64 = (0..n).map(|i| f64::from(score(i, j) * x.row(i)[k])).sum();
+                    prop_assert!((of_weights[j * d + k] - want).abs() < 1e-3);
                 }
             }
         }
