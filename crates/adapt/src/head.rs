@@ -235,8 +235,7 @@ impl CheckedHeadParams {
                 let scale = narrow_one(1.0 / sum);
                 scores.iter_mut().for_each(|score| *score *= scale);
                 scores[labels[row]] -= 1.0;
-                let loss = sum.ln() - gap;
-                loss
+                sum.ln() - gap
             });
             let (g_weights, g_bias) = g.split_at_mut(of_weights.len());
             let mut penalty = 0.0;
