@@ -4,6 +4,7 @@
 
 mod certificate;
 mod crash;
+mod encoder;
 mod generation;
 mod process;
 mod users;
@@ -24,6 +25,8 @@ enum Bench {
     Certificate(certificate::CertificateArgs),
     /// Kill the gateway under load: is every acknowledged request recorded exactly once?
     Crash(crash::CrashArgs),
+    /// Encoder speed beside ONNX Runtime, and what int8 costs in accuracy
+    Encoder(encoder::EncoderArgs),
     /// Generate at concurrency 1, 4 and 8: tokens per second beside llama.cpp's own batching.
     Generation(generation::GenerationArgs),
     /// Latency of local answers under concurrent users, and the most users that hold 200 ms
@@ -35,6 +38,7 @@ async fn main() -> ExitCode {
     let done = match Cli::parse().bench {
         Bench::Certificate(args) => certificate::run(&args),
         Bench::Crash(args) => crash::run(args).await,
+        Bench::Encoder(args) => encoder::run(&args),
         Bench::Generation(args) => generation::run(args).await,
         Bench::Users(args) => users::run(args).await,
     };
