@@ -8,15 +8,8 @@ use rten_vecmath::Softmax;
 /// of Eigen's `generic_fast_erf_float`): one division and no exponential. Absolute error of erf ≤ 5e-7.
 pub(crate) struct Gelu;
 
-const ERF_NUMERATOR: [f32; 7] = [
-    -2.726_142_3e-10,
-    2.770_681_5e-8,
-    -2.101_024e-6,
-    -5.692_506_4e-5,
-    -7.349_906_5e-4,
-    -2.954_599_8e-3,
-    -1.609_603_3e-2,
-];
+const ERF_NUMERATOR: [f32; 7] =
+    [-2.726_142_3e-10, 2.770_681_5e-8, -2.101_024e-6, -5.692_506_4e-5, -7.349_906_5e-4, -2.954_6e-3, -1.609_603_3e-2];
 const ERF_DENOMINATOR: [f32; 5] = [-1.456_607_2e-5, -2.133_740_5e-4, -1.682_827e-3, -7.373_329e-3, -1.426_473_9e-2];
 
 impl SimdUnaryOp<f32> for Gelu {

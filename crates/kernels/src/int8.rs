@@ -1,4 +1,5 @@
-//! The int8 product: per-channel symmetric int8 weights times per-row u8 activations with zero point 128.
+//! The int8 product: per-channel symmetric int8 weights times per-row u8 activations, whose range runs from the row's
+//! least to its greatest number (after GELU nearly all are positive: a range symmetric about zero would waste half).
 //!
 //! The product itself is `rten-gemm`'s, which picks VNNI, AVX2, dot-product or matrix-multiply instructions. That
 //! crate spreads over rayon's threads by itself; [`single_threaded_executor`] stops it, because here every caller is one of many
@@ -6,13 +7,11 @@
 
 use crate::activation::Gelu;
 use crate::linear::Activation;
-use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix, QuantParams};
+use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
 use rten_simd::ops::{BitOps, FloatOps, NarrowSaturate, NumOps, ToFloat};
 use rten_simd::{Isa, Simd, SimdOp, SimdUnaryOp};
 use rten_tensor::NdTensorView;
 
-/// The u8 that stands for zero.
-const ZERO_POINT: u8 = 128;
 /// Rows whose products are summed in one go: their i32 sums (1536 columns) and inputs stay in the second-level cache.
 const ROWS: usize = 64;
 
@@ -39,6 +38,8 @@ pub fn instruction_set() -> String {
 pub(crate) struct Weights {
     packed: PackedBMatrix<i8>,
     scales: Vec<f32>,
+    /// Sum of each channel's weights: what one step of a row's zero point adds to the products.
+    sums: Vec<i32>,
     inputs: usize,
     outputs: usize,
 }
@@ -49,7 +50,7 @@ pub(crate) struct Scratch {
     values: Vec<u8>,
     scales: Vec<f32>,
     sums: Vec<i32>,
-    zero_points: Vec<u8>,
+    zero_points: Vec<i32>,
 }
 
 impl Weights {
@@ -67,9 +68,10 @@ impl Weights {
             #[expect(clippy::cast_possible_truncation, reason = "in [-127, 127] by the choice of scale")]
             values.extend(row.iter().map(|w| (w / scale).round_ties_even() as i8));
         }
+        let sums = values.chunks_exact(inputs.max(1)).map(|row| row.iter().map(|w| i32::from(*w)).sum()).collect();
         let view = NdTensorView::from_data([outputs, inputs], values.as_slice());
         let packed = EXECUTOR.with(|executor| executor.prepack_b(view.transposed()));
-        Self { packed, scales, inputs, outputs }
+        Self { packed, scales, sums, inputs, outputs }
     }
 
     /// `out = activation(x · wᵀ + bias)`.
@@ -85,23 +87,21 @@ impl Weights {
         grow(&mut scratch.values, rows * self.inputs);
         grow(&mut scratch.scales, rows);
         grow(&mut scratch.sums, rows * self.outputs);
-        scratch.zero_points.resize(rows.max(scratch.zero_points.len()), ZERO_POINT);
+        grow(&mut scratch.zero_points, rows);
         EXECUTOR.with(|executor| {
             for (x, out) in x.chunks(ROWS * self.inputs).zip(out.chunks_mut(ROWS * self.outputs)) {
                 let rows = out.len() / self.outputs;
                 let values = &mut scratch.values[..rows * self.inputs];
                 let scales = &mut scratch.scales[..rows];
                 let sums = &mut scratch.sums[..rows * self.outputs];
-                Quantize { x, columns: self.inputs, values, scales }.dispatch();
+                let zero_points = &mut scratch.zero_points[..rows];
+                Quantize { x, columns: self.inputs, values, scales, zero_points }.dispatch();
                 let a = NdTensorView::from_data([rows, self.inputs], &*values);
-                let options = GemmOptions {
-                    a_quant: Some(QuantParams { zero_point: &scratch.zero_points[..rows] }),
-                    ..GemmOptions::default()
-                };
+                // The zero points are taken off afterwards: rten-gemm 0.27 applies those of the first rows to all.
                 executor
-                    .gemm(sums, GemmInputA::Unpacked(a), GemmInputB::Packed(&self.packed), options)
+                    .gemm(sums, GemmInputA::Unpacked(a), GemmInputB::Packed(&self.packed), GemmOptions::default())
                     .expect("the shapes agree by construction");
-                Dequantize { sums, row_scales: scales, scales: &self.scales, bias, activation, out }.dispatch();
+                Dequantize { sums, row_scales: scales, zero_points, weights: self, bias, activation, out }.dispatch();
             }
         });
     }
@@ -113,12 +113,13 @@ fn grow<T: Clone + Default>(buffer: &mut Vec<T>, n: usize) {
     }
 }
 
-/// Symmetric quantisation of each row by its largest magnitude.
+/// Quantises each row over its own range, which always includes zero.
 struct Quantize<'a> {
     x: &'a [f32],
     columns: usize,
     values: &'a mut [u8],
     scales: &'a mut [f32],
+    zero_points: &'a mut [i32],
 }
 
 impl SimdOp for Quantize<'_> {
@@ -127,55 +128,63 @@ impl SimdOp for Quantize<'_> {
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
         let rows = self.x.chunks_exact(self.columns).zip(self.values.chunks_exact_mut(self.columns));
-        for ((x, values), scale) in rows.zip(self.scales) {
-            let largest = largest_magnitude(isa, x);
-            *scale = largest / 127.0;
-            quantize_row(isa, x, 127.0 / largest, values);
+        for ((x, values), (scale, zero)) in rows.zip(self.scales.iter_mut().zip(self.zero_points)) {
+            let (least, greatest) = range(isa, x);
+            *scale = ((greatest - least) / 255.0).max(1e-12);
+            #[expect(clippy::cast_possible_truncation, reason = "in [0, 255]: least ≤ 0 and the scale is of the range")]
+            let zero_point = (-least / *scale).round_ties_even() as i32;
+            *zero = zero_point;
+            quantize_row(isa, x, 1.0 / *scale, zero_point, values);
         }
     }
 }
 
+/// The least and the greatest of the numbers and zero.
 #[inline(always)]
-fn largest_magnitude<I: Isa>(isa: I, x: &[f32]) -> f32 {
+fn range<I: Isa>(isa: I, x: &[f32]) -> (f32, f32) {
     let f = isa.f32();
     let lanes = f.len();
-    let mut most = [f.splat(1e-9); 4];
+    let (mut least, mut greatest) = ([f.zero(); 4], [f.zero(); 4]);
     let (body, tail) = x.split_at(x.len() / (4 * lanes) * (4 * lanes));
     for x in body.chunks_exact(4 * lanes) {
         let x = f.load_many::<4>(x);
         for i in 0..4 {
-            most[i] = f.max(most[i], f.abs(x[i]));
+            least[i] = f.min(least[i], x[i]);
+            greatest[i] = f.max(greatest[i], x[i]);
         }
     }
-    let most = f.max(f.max(most[0], most[1]), f.max(most[2], most[3]));
-    let most = most.to_array().into_iter().fold(0f32, f32::max);
-    tail.iter().fold(most, |most, x| most.max(x.abs()))
+    let least = f.min(f.min(least[0], least[1]), f.min(least[2], least[3]));
+    let greatest = f.max(f.max(greatest[0], greatest[1]), f.max(greatest[2], greatest[3]));
+    let least = least.to_array().into_iter().chain(tail.iter().copied()).fold(0f32, f32::min);
+    let greatest = greatest.to_array().into_iter().chain(tail.iter().copied()).fold(0f32, f32::max);
+    (least, greatest)
 }
 
 #[inline(always)]
-fn quantize_row<I: Isa>(isa: I, x: &[f32], inverse_scale: f32, values: &mut [u8]) {
+fn quantize_row<I: Isa>(isa: I, x: &[f32], inverse_scale: f32, zero_point: i32, values: &mut [u8]) {
     let (f, int, short) = (isa.f32(), isa.i32(), isa.i16());
     let lanes = f.len();
-    let (inverse, zero_point) = (f.splat(inverse_scale), int.splat(i32::from(ZERO_POINT)));
+    let (inverse, zero) = (f.splat(inverse_scale), int.splat(zero_point));
     let body = x.len() / (4 * lanes) * (4 * lanes);
     for (x, to) in x[..body].chunks_exact(4 * lanes).zip(values[..body].chunks_exact_mut(4 * lanes)) {
-        let x = f.load_many::<4>(x).map(|x| int.add(f.to_int_round(f.mul(x, inverse)), zero_point));
+        let x = f.load_many::<4>(x).map(|x| int.add(f.to_int_round(f.mul(x, inverse)), zero));
         let low = int.narrow_saturate(x[0], x[1]);
         let high = int.narrow_saturate(x[2], x[3]);
         isa.u8().store(short.narrow_saturate(low, high), to);
     }
     for (x, to) in x[body..].iter().zip(&mut values[body..]) {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in [1, 255]: |x·inverse| ≤ 127")]
-        let value = ((x * inverse_scale).round_ties_even() + f32::from(ZERO_POINT)) as u8;
-        *to = value;
+        #[expect(clippy::cast_possible_truncation, reason = "within the range that 255 steps cover, and clamped")]
+        let value = ((x * inverse_scale).round_ties_even() as i32 + zero_point).clamp(0, 255);
+        *to = u8::try_from(value).expect("clamped to a byte");
     }
 }
 
-/// `out = activation(sums · row scale · channel scale + bias)`.
+/// `out = activation((sums − zero point · channel sum) · row scale · channel scale + bias)`.
 struct Dequantize<'a> {
     sums: &'a [i32],
     row_scales: &'a [f32],
-    scales: &'a [f32],
+    zero_points: &'a [i32],
+    weights: &'a Weights,
     bias: &'a [f32],
     activation: Activation,
     out: &'a mut [f32],
@@ -187,28 +196,29 @@ impl SimdOp for Dequantize<'_> {
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
         let (f, int) = (isa.f32(), isa.i32());
-        let (lanes, n) = (f.len(), self.scales.len());
+        let (lanes, n) = (f.len(), self.weights.outputs);
         let body = n / lanes * lanes;
+        let (scales, channel_sums) = (&self.weights.scales, &self.weights.sums);
         let rows = self.sums.chunks_exact(n).zip(self.out.chunks_exact_mut(n));
-        for ((sums, out), row_scale) in rows.zip(self.row_scales) {
-            let scale = f.splat(*row_scale);
+        for ((sums, out), (row_scale, zero_point)) in rows.zip(self.row_scales.iter().zip(self.zero_points)) {
+            let (scale, zero) = (f.splat(*row_scale), int.splat(*zero_point));
             let vectors = sums.chunks_exact(lanes).zip(out.chunks_exact_mut(lanes));
-            let channels = self.scales.chunks_exact(lanes).zip(self.bias.chunks_exact(lanes));
-            for ((sums, out), (channel, bias)) in vectors.zip(channels) {
-                let x = f.mul(int.to_float(int.load(sums)), scale);
-                let mut y = f.mul_add(x, f.load(channel), f.load(bias));
+            let channels = scales.chunks_exact(lanes).zip(channel_sums.chunks_exact(lanes));
+            for (((sums, out), (channel, channel_sum)), bias) in
+                vectors.zip(channels).zip(self.bias.chunks_exact(lanes))
+            {
+                let sum = int.sub(int.load(sums), int.mul(zero, int.load(channel_sum)));
+                let mut y = f.mul_add(f.mul(int.to_float(sum), scale), f.load(channel), f.load(bias));
                 if self.activation == Activation::Gelu {
                     y = Gelu.eval(isa, y);
                 }
                 f.store(y, out);
             }
             for i in body..n {
-                #[expect(
-                    clippy::cast_precision_loss,
-                    reason = "the sums stay below 2^24 up to k = 520 and lose 2^-24 of themselves beyond"
-                )]
-                let x = sums[i] as f32 * row_scale * self.scales[i] + self.bias[i];
-                out[i] = if self.activation == Activation::Gelu { Gelu.scalar_eval(x) } else { x };
+                #[expect(clippy::cast_precision_loss, reason = "loses at most 2^-24 of itself, far below a step")]
+                let sum = (sums[i] - zero_point * channel_sums[i]) as f32;
+                let y = sum * row_scale * scales[i] + self.bias[i];
+                out[i] = if self.activation == Activation::Gelu { Gelu.scalar_eval(y) } else { y };
             }
         }
     }

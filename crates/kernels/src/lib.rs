@@ -8,6 +8,8 @@
 //!
 //! Every kernel has a naive reference beside it in its tests, and the tests print the largest difference.
 
+#![cfg_attr(test, expect(clippy::cast_possible_truncation, reason = "the naive references compute in f64"))]
+
 mod activation;
 mod attention;
 mod gemm;

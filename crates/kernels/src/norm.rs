@@ -42,7 +42,7 @@ impl LayerNorm {
     /// # Panics
     /// When `x` is not whole rows or `residual` has another length.
     pub fn forward_add(&self, x: &mut [f32], residual: &[f32]) {
-        assert!(x.len() % self.width().max(1) == 0 && x.len() == residual.len(), "whole rows of one shape");
+        assert!(x.len().is_multiple_of(self.width().max(1)) && x.len() == residual.len(), "whole rows of one shape");
         AddNorm { x, residual: Some(residual), norm: self }.dispatch();
     }
 }
@@ -110,8 +110,8 @@ fn add_norm_row<I: Isa>(isa: I, row: &mut [f32], residual: Option<&[f32]>, norm:
         let y = f.mul(f.sub(f.load(x), means), scales);
         f.store(f.mul_add(y, f.load(weight), f.load(bias)), x);
     }
-    for i in body..n {
-        row[i] = (row[i] - mean) * scale * norm.weight[i] + norm.bias[i];
+    for (x, (weight, bias)) in row[body..].iter_mut().zip(norm.weight[body..].iter().zip(&norm.bias[body..])) {
+        *x = (*x - mean) * scale * weight + bias;
     }
 }
 

@@ -16,7 +16,7 @@ pub enum Pooling {
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "a sequence has a few thousand tokens at most")]
 pub fn pool(tokens: &[f32], width: usize, pooling: Pooling) -> Vec<f32> {
-    assert!(!tokens.is_empty() && tokens.len() % width == 0, "whole rows, at least one");
+    assert!(!tokens.is_empty() && tokens.len().is_multiple_of(width), "whole rows, at least one");
     match pooling {
         Pooling::Cls => tokens[..width].to_vec(),
         Pooling::Mean => {
