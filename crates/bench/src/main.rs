@@ -4,7 +4,6 @@
 
 mod certificate;
 mod crash;
-mod generation;
 mod encoder;
 mod generation;
 mod process;
@@ -26,8 +25,6 @@ enum Bench {
     Certificate(certificate::CertificateArgs),
     /// Kill the gateway under load: is every acknowledged request recorded exactly once?
     Crash(crash::CrashArgs),
-    /// Generate at concurrency 1, 4 and 8: tokens per second beside llama.cpp's own batching.
-    Generation(generation::GenerationArgs),
     /// Encoder speed beside ONNX Runtime, and what int8 costs in accuracy
     Encoder(encoder::EncoderArgs),
     /// Generate at concurrency 1, 4 and 8: tokens per second beside llama.cpp's own batching.
@@ -41,7 +38,6 @@ async fn main() -> ExitCode {
     let done = match Cli::parse().bench {
         Bench::Certificate(args) => certificate::run(&args),
         Bench::Crash(args) => crash::run(args).await,
-        Bench::Generation(args) => generation::run(args).await,
         Bench::Encoder(args) => encoder::run(&args),
         Bench::Generation(args) => generation::run(args).await,
         Bench::Users(args) => users::run(args).await,
