@@ -16,7 +16,7 @@ use crate::{
 use axum::{
     Router,
     body::Body,
-    extract::{DefaultBodyLimit, Request, State},
+    extract::{DefaultBodyLimit, Request, State, rejection::BytesRejection},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -93,7 +93,9 @@ fn check_key(keys: &[ClientKey], headers: &HeaderMap) -> Result<()> {
     }
     let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let presented = header(header::AUTHORIZATION)
-        .and_then(|value| value.strip_prefix("Bearer "))
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, key)| key.trim())
         .or_else(|| header(HeaderName::from_static("x-api-key")));
     match presented {
         Some(key) if keys.iter().any(|known| known.is(key)) => Ok(()),
@@ -131,6 +133,20 @@ pub(crate) fn matchable_headers(headers: &HeaderMap) -> BTreeMap<String, String>
         .filter(|(name, _)| !secret(name.as_str()))
         .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
         .collect()
+}
+
+/// The body did not arrive: too large, or the client stopped sending.
+pub(crate) fn no_body(shared: &Shared, rejection: &BytesRejection) -> Response {
+    let mut response = failure(
+        &Error::invalid(format!(
+            "read the request body: {}; the limit is {} MiB ([server] body_limit_mb)",
+            rejection.body_text(),
+            shared.limits.body_bytes >> 20
+        )),
+        None,
+    );
+    *response.status_mut() = rejection.status();
+    response
 }
 
 /// A JSON body with our headers.

@@ -41,12 +41,15 @@ pub(crate) enum Item {
 pub(crate) struct Client {
     head: Option<oneshot::Sender<Result<Reply>>>,
     stream: Option<mpsc::Sender<Item>>,
+    /// The provider's last chunks, from the one with the finish reason on. They wait for the trace's commit: to some
+    /// clients they are the end.
+    held: Vec<Item>,
 }
 
 impl Client {
     pub(crate) fn new() -> (Self, oneshot::Receiver<Result<Reply>>) {
         let (head, receiver) = oneshot::channel();
-        (Self { head: Some(head), stream: None }, receiver)
+        (Self { head: Some(head), stream: None, held: Vec::new() }, receiver)
     }
 
     /// Resolves when the client has left.
@@ -70,17 +73,23 @@ impl Client {
     }
 
     /// Sends a piece; `Err` when the client has left. Waits for a slow client, which slows the upstream down.
-    pub(crate) async fn send(&self, item: Item) -> std::result::Result<(), ()> {
-        match &self.stream {
-            Some(stream) => stream.send(item).await.map_err(|_| ()),
-            None => Err(()),
+    pub(crate) async fn send(&mut self, item: Item) -> std::result::Result<(), ()> {
+        let Some(stream) = &self.stream else { return Err(()) };
+        if !self.held.is_empty() || item.finishes() {
+            self.held.push(item);
+            return Ok(());
         }
+        stream.send(item).await.map_err(|_| ())
     }
 
     /// Hands over the end of an answer. A client that has left meanwhile misses it.
     pub(crate) fn finish(&mut self, answer: Answer, meta: Meta) {
         match self.stream.take() {
-            Some(stream) => send_last(stream, Item::End(Box::new(answer))),
+            Some(stream) => {
+                let mut last = std::mem::take(&mut self.held);
+                last.push(Item::End(Box::new(answer)));
+                send_last(stream, last);
+            }
             None => self.send_head(Reply::Whole(Box::new(answer), meta)),
         }
     }
@@ -88,7 +97,7 @@ impl Client {
     /// Hands over an error.
     pub(crate) fn fail(&mut self, error: Error, meta: Meta) {
         match self.stream.take() {
-            Some(stream) => send_last(stream, Item::Failed(error)),
+            Some(stream) => send_last(stream, vec![Item::Failed(error)]),
             None => self.send_head(Reply::Failed(error, meta)),
         }
     }
@@ -101,9 +110,32 @@ impl Client {
     }
 }
 
-/// Sends the last piece without holding up the request's task: a slow client empties its buffer in its own time.
-fn send_last(stream: mpsc::Sender<Item>, item: Item) {
-    if let Err(mpsc::error::TrySendError::Full(item)) = stream.try_send(item) {
-        tokio::spawn(async move { drop(stream.send(item).await) });
+impl Item {
+    /// Whether it is a provider's chunk with a finish reason. Inside a JSON string the quotes would be escaped, so the
+    /// key is only found where it is one.
+    fn finishes(&self) -> bool {
+        const KEY: &[u8] = br#""finish_reason""#;
+        let Self::Delta { wire: Some(wire), .. } = self else { return false };
+        wire.windows(KEY.len()).enumerate().filter(|(_, found)| *found == KEY).any(|(at, _)| {
+            let value = wire[at + KEY.len()..].trim_ascii_start().strip_prefix(b":");
+            value.is_some_and(|value| value.trim_ascii_start().starts_with(b"\""))
+        })
+    }
+}
+
+/// Sends the last pieces without holding up the request's task: a slow client empties its buffer in its own time.
+fn send_last(stream: mpsc::Sender<Item>, items: Vec<Item>) {
+    let mut items = items.into_iter();
+    while let Some(item) = items.next() {
+        if let Err(mpsc::error::TrySendError::Full(item)) = stream.try_send(item) {
+            tokio::spawn(async move {
+                for item in std::iter::once(item).chain(items) {
+                    if stream.send(item).await.is_err() {
+                        return;
+                    }
+                }
+            });
+            return;
+        }
     }
 }

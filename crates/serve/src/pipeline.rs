@@ -11,8 +11,8 @@ use crate::{
     record::{self, Draft},
     state::{Model, Shared, SmallModel, Snapshot, Task},
 };
-use futures_util::StreamExt;
-use std::{sync::Arc, time::Duration};
+use futures_util::{FutureExt, StreamExt};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 use understudy_core::{
     Answer, Error, ErrorKind, Event, Place, Request, Result, Role, Usage, hash::unit_interval, request::Delivery,
@@ -145,8 +145,8 @@ impl Exchange {
         let mut heard = Heard::default();
         let work = async {
             if streams {
-                self.draft.route(route_of(tier, parts));
-                forward(&mut self.client, &self.draft, &self.shared, model, request, &mut heard).await
+                let route = route_of(tier, parts);
+                forward(&mut self.client, &mut self.draft, route, &self.shared, model, request, &mut heard).await
             } else {
                 tokio::select! {
                     biased;
@@ -155,6 +155,8 @@ impl Exchange {
                 }
             }
         };
+        // A model that panics must not take its request's trace with it; another model may still answer.
+        let work = AssertUnwindSafe(work).catch_unwind().map(|done| done.unwrap_or_else(|_| Err(panicked(model))));
         let result = tokio::time::timeout(left, work).await.unwrap_or_else(|_| {
             let seconds = self.shared.limits.request.as_secs();
             Err(Error::new(ErrorKind::Deadline, format!("answer within {seconds} s ([server] timeout_s)")))
@@ -249,9 +251,10 @@ fn route_of(tier: Tier, parts: &Parts) -> Route {
     match (tier, &parts.plan) {
         (Tier::Small, _) => Route::Local,
         (Tier::Large, Plan::SmallFirst { .. }) => Route::Escalated,
+        // The large model of a task is that, wherever it runs; without a task a model is what its place says.
         (Tier::Large, Plan::Large { .. }) => match parts.model(tier).backend.capabilities().place {
-            Place::Local => Route::Local,
-            Place::Remote => Route::Large,
+            Place::Local if parts.task.is_none() => Route::Local,
+            _ => Route::Large,
         },
     }
 }
@@ -270,6 +273,10 @@ fn find_model(snapshot: &Snapshot, name: &str) -> Result<Model> {
     }
 }
 
+fn panicked(model: &Model) -> Error {
+    Error::internal(format!("answer with `{}`: it panicked; the log has the place", model.backend.name()))
+}
+
 fn left_early() -> Error {
     Error::new(ErrorKind::Cancelled, "answer: the client left before the answer was ready")
 }
@@ -277,7 +284,8 @@ fn left_early() -> Error {
 /// Passes a stream on as it comes and returns the whole answer at its end.
 async fn forward(
     client: &mut Client,
-    draft: &Draft,
+    draft: &mut Draft,
+    route: Route,
     shared: &Shared,
     model: &Model,
     request: &Request,
@@ -298,6 +306,7 @@ async fn forward(
             Some(Ok(Event::Delta { text, wire })) => {
                 if !heard.began {
                     heard.began = true;
+                    draft.route(route);
                     draft.first_byte(shared);
                     client.begin(Meta { model: Some(model.backend.name().clone()), ..draft.meta() });
                 }

@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
-use understudy_core::{Answer, Confidence, Error, ErrorKind, Money, Request, Result, TaskSpec, TraceId, Usage};
+use understudy_core::{Answer, Confidence, Error, ErrorKind, Money, Price, Request, Result, TaskSpec, TraceId, Usage};
 use understudy_core::{Timestamp, request::Delivery};
 use understudy_route::{Decision, Tier};
 use understudy_store::{Call, Ending, Route, Trace};
@@ -48,7 +48,7 @@ pub(crate) fn call(
             call.error = Some(error.kind().label().to_owned());
             // A refused call is not billed. Whether one that was given up is, nobody knows.
             let given_up = matches!(error.kind(), ErrorKind::Deadline | ErrorKind::Cancelled);
-            call.cost = if given_up { None } else { model.price.map(|_| Money::ZERO) };
+            call.cost = model.price.filter(|price| !given_up || *price == Price::LOCAL).map(|_| Money::ZERO);
         }
     }
     call

@@ -1,6 +1,6 @@
 //! `POST /v1/chat/completions`.
 
-use super::{failure, fingerprint, json, matchable_headers, new_trace_id, write_meta};
+use super::{failure, fingerprint, json, matchable_headers, new_trace_id, no_body, write_meta};
 use crate::{
     client::{Item, Meta, Reply},
     pipeline,
@@ -30,7 +30,7 @@ pub(super) async fn create(
     let arrived = shared.clock.monotonic();
     let body = match body {
         Ok(body) => body,
-        Err(rejection) => return too_large(&shared, &rejection),
+        Err(rejection) => return no_body(&shared, &rejection),
     };
     let id = new_trace_id(&shared);
     let request = match chat::parse(body.clone(), id, matchable_headers(&headers)) {
@@ -49,20 +49,6 @@ pub(super) async fn create(
         Ok(Err(error)) => failure(&error, None),
         Err(_) => failure(&Error::internal("answer: the request's task ended without an answer"), None),
     }
-}
-
-/// The body did not arrive: too large, or the client stopped sending.
-fn too_large(shared: &Shared, rejection: &BytesRejection) -> Response {
-    let mut response = failure(
-        &Error::invalid(format!(
-            "read the request body: {}; the limit is {} MiB ([server] body_limit_mb)",
-            rejection.body_text(),
-            shared.limits.body_bytes >> 20
-        )),
-        None,
-    );
-    *response.status_mut() = rejection.status();
-    response
 }
 
 fn whole(shared: &Shared, request: &Request, answer: Answer, meta: &Meta, usage: IncludeUsage) -> Response {

@@ -1,17 +1,17 @@
 //! `POST /v1/embeddings`, from an encoder in this process or from an upstream.
 
-use super::{failure, json, matchable_headers, new_trace_id};
+use super::{failure, json, matchable_headers, new_trace_id, no_body};
 use crate::{
     record::{Draft, micros},
     state::{Shared, Snapshot},
 };
 use axum::{
     body::Bytes,
-    extract::State,
+    extract::{State, rejection::BytesRejection},
     http::{HeaderMap, StatusCode},
     response::Response,
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use understudy_core::{
     Embedder, Error, ErrorKind, Message, ModelName, Place, Price, Request, Result, Role, Usage, backend::Embeddings,
 };
@@ -30,15 +30,37 @@ pub struct EmbeddingModel {
     pub price: Option<Price>,
 }
 
-pub(super) async fn create(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+pub(super) async fn create(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
     let arrived = shared.clock.monotonic();
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return no_body(&shared, &rejection),
+    };
     let asked = match parse(&body) {
         Ok(asked) => asked,
         Err(error) => return failure(&error, None),
     };
+    // A task of its own: this handler is dropped when its client leaves, and the row must still be written.
+    let work = answer(shared.clone(), asked, matchable_headers(&headers), arrived);
+    match shared.work.spawn(work).await {
+        Ok(response) => response,
+        Err(_) => failure(&Error::internal("embed: the request's task ended without an answer"), None),
+    }
+}
+
+async fn answer(
+    shared: Arc<Shared>,
+    asked: EmbeddingsRequest,
+    headers: BTreeMap<String, String>,
+    arrived: Duration,
+) -> Response {
     let snapshot = shared.snapshot();
     let mut request = Request::new(new_trace_id(&shared), ModelName::new(asked.model.clone()), Vec::new());
-    request.headers = matchable_headers(&headers);
+    request.headers = headers;
     request.messages = asked.input.iter().map(|text| Message { role: Role::User, text: text.clone() }).collect();
     let mut draft = Draft::new(&shared, &request, arrived).api("embeddings");
     draft.messages(snapshot.texts, &request);
@@ -51,7 +73,9 @@ pub(super) async fn create(State(shared): State<Arc<Shared>>, headers: HeaderMap
     };
     let trace = draft.trace(&shared, ending, status, result.as_ref().err());
     let stored = shared.store.record(trace.clone()).await;
-    shared.meters.observe(&trace);
+    if stored.is_ok() {
+        shared.meters.observe(&trace);
+    }
     let meta = draft.meta();
     match result.and_then(|embeddings| stored.map(|()| embeddings)) {
         Ok(embeddings) => json(StatusCode::OK, render(&embeddings, &asked.model, asked.encoding), Some(&meta)),
@@ -76,6 +100,9 @@ async fn embed(
     let result = tokio::time::timeout(shared.limits.request, model.embedder.embed(asked.input.clone()))
         .await
         .unwrap_or_else(|_| Err(Error::new(ErrorKind::Deadline, "embed in time ([server] timeout_s)")));
+    // Whether a call that was given up is billed, nobody knows.
+    let given_up = result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Deadline);
+    let price = model.price.filter(|price| !given_up || *price == Price::LOCAL);
     let usage = Usage { input_tokens: result.as_ref().map_or(0, |e| e.tokens), ..Usage::default() };
     draft.call(
         tier,
@@ -86,7 +113,7 @@ async fn embed(
             label: None,
             confidence: None,
             usage,
-            cost: model.price.map(|price| price.cost(&usage)),
+            cost: price.map(|price| price.cost(&usage)),
             latency_us: micros(shared.clock.monotonic().saturating_sub(began)),
             error: result.as_ref().err().map(|error| error.kind().label().to_owned()),
         },

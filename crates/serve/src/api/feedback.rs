@@ -1,15 +1,23 @@
 //! `POST /v1/feedback`: what people say about answers; it becomes gold labels.
 
-use super::{failure, json};
+use super::{failure, json, no_body};
 use crate::state::Shared;
-use axum::{extract::State, http::StatusCode, response::Response};
+use axum::{
+    extract::{State, rejection::BytesRejection},
+    http::StatusCode,
+    response::Response,
+};
 use bytes::Bytes;
 use std::sync::Arc;
 use understudy_core::{Error, Result, TraceId};
 use understudy_store::Feedback;
 use understudy_wire::openai::feedback::{self, Verdict};
 
-pub(super) async fn create(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+pub(super) async fn create(State(shared): State<Arc<Shared>>, body: Result<Bytes, BytesRejection>) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return no_body(&shared, &rejection),
+    };
     match accept(&shared, &body).await {
         Ok(trace) => {
             let body = serde_json::json!({ "object": "feedback", "trace_id": trace.to_string() }).to_string();
