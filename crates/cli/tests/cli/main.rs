@@ -1,0 +1,6 @@
+//! The real binary, from the outside: exit codes, messages, signals, files.
+
+mod certifying;
+mod configuring;
+mod serving;
+mod support;
