@@ -15,7 +15,8 @@ use futures_util::{FutureExt, StreamExt};
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 use understudy_core::{
-    Answer, Error, ErrorKind, Event, Place, Request, Result, Role, Usage, hash::unit_interval, request::Delivery,
+    Answer, Error, ErrorKind, Event, ModelName, Place, Request, Result, Role, Usage, hash::unit_interval,
+    request::Delivery,
 };
 use understudy_route::{
     Cascade, Large, Plan, Reason, Small, Step, Target, Tier, constraints,
@@ -156,7 +157,9 @@ impl Exchange {
             }
         };
         // A model that panics must not take its request's trace with it; another model may still answer.
-        let work = AssertUnwindSafe(work).catch_unwind().map(|done| done.unwrap_or_else(|_| Err(panicked(model))));
+        let work = AssertUnwindSafe(work)
+            .catch_unwind()
+            .map(|done| done.unwrap_or_else(|_| Err(panicked(model.backend.name()))));
         let result = tokio::time::timeout(left, work).await.unwrap_or_else(|_| {
             let seconds = self.shared.limits.request.as_secs();
             Err(Error::new(ErrorKind::Deadline, format!("answer within {seconds} s ([server] timeout_s)")))
@@ -211,7 +214,7 @@ impl Exchange {
     }
 
     fn meta(&self, answer: &Answer) -> Meta {
-        Meta { model: Some(answer.model.clone()), confidence: answer.confidence, ..self.draft.meta() }
+        Meta { model: Some(answer.model.clone()), ..self.draft.meta() }
     }
 
     async fn record(&mut self, ending: Ending, status: u16, error: Option<&Error>) -> Result<()> {
@@ -273,11 +276,11 @@ fn find_model(snapshot: &Snapshot, name: &str) -> Result<Model> {
     }
 }
 
-fn panicked(model: &Model) -> Error {
-    Error::internal(format!("answer with `{}`: it panicked; the log has the place", model.backend.name()))
+pub(crate) fn panicked(model: &ModelName) -> Error {
+    Error::internal(format!("answer with `{model}`: it panicked; the log has the place"))
 }
 
-fn left_early() -> Error {
+pub(crate) fn left_early() -> Error {
     Error::new(ErrorKind::Cancelled, "answer: the client left before the answer was ready")
 }
 
@@ -308,7 +311,8 @@ async fn forward(
                     heard.began = true;
                     draft.route(route);
                     draft.first_byte(shared);
-                    client.begin(Meta { model: Some(model.backend.name().clone()), ..draft.meta() });
+                    // What is being generated has no cost yet, which is not the same as costing nothing.
+                    client.begin(Meta { model: Some(model.backend.name().clone()), cost: None, ..draft.meta() });
                 }
                 heard.text.push_str(&text);
                 client.send(Item::Delta { text, wire }).await.map_err(|()| left_early())?;

@@ -2,6 +2,7 @@
 
 use super::{failure, json, matchable_headers, new_trace_id, no_body};
 use crate::{
+    pipeline,
     record::{Draft, micros},
     state::{Shared, Snapshot},
 };
@@ -11,7 +12,9 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::Response,
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use futures_util::FutureExt;
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use tokio::sync::oneshot;
 use understudy_core::{
     Embedder, Error, ErrorKind, Message, ModelName, Place, Price, Request, Result, Role, Usage, backend::Embeddings,
 };
@@ -45,33 +48,41 @@ pub(super) async fn create(
         Err(error) => return failure(&error, None),
     };
     // A task of its own: this handler is dropped when its client leaves, and the row must still be written.
-    let work = answer(shared.clone(), asked, matchable_headers(&headers), arrived);
-    match shared.work.spawn(work).await {
+    let (mut head, response) = oneshot::channel();
+    let (work, headers) = (shared.clone(), matchable_headers(&headers));
+    shared.work.spawn(async move {
+        let answer = answer(&work, &asked, headers, arrived, &mut head).await;
+        // A client that left misses its answer; its trace is committed.
+        drop(head.send(answer));
+    });
+    match response.await {
         Ok(response) => response,
         Err(_) => failure(&Error::internal("embed: the request's task ended without an answer"), None),
     }
 }
 
 async fn answer(
-    shared: Arc<Shared>,
-    asked: EmbeddingsRequest,
+    shared: &Shared,
+    asked: &EmbeddingsRequest,
     headers: BTreeMap<String, String>,
     arrived: Duration,
+    head: &mut oneshot::Sender<Response>,
 ) -> Response {
     let snapshot = shared.snapshot();
-    let mut request = Request::new(new_trace_id(&shared), ModelName::new(asked.model.clone()), Vec::new());
+    let mut request = Request::new(new_trace_id(shared), ModelName::new(asked.model.clone()), Vec::new());
     request.headers = headers;
     request.messages = asked.input.iter().map(|text| Message { role: Role::User, text: text.clone() }).collect();
-    let mut draft = Draft::new(&shared, &request, arrived).api("embeddings");
+    let mut draft = Draft::new(shared, &request, arrived).api("embeddings");
     draft.messages(snapshot.texts, &request);
-    draft.queued(&shared);
+    draft.queued(shared);
 
-    let result = embed(&shared, &snapshot, &asked, &mut draft).await;
+    let result = embed(shared, &snapshot, asked, &mut draft, head).await;
     let (ending, status) = match &result {
         Ok(_) => (Ending::Answered, 200),
+        Err(error) if error.kind() == ErrorKind::Cancelled => (Ending::ClientLeft, error.http_status()),
         Err(error) => (Ending::Failed, error.http_status()),
     };
-    let trace = draft.trace(&shared, ending, status, result.as_ref().err());
+    let trace = draft.trace(shared, ending, status, result.as_ref().err());
     let stored = shared.store.record(trace.clone()).await;
     if stored.is_ok() {
         shared.meters.observe(&trace);
@@ -88,6 +99,7 @@ async fn embed(
     snapshot: &Snapshot,
     asked: &EmbeddingsRequest,
     draft: &mut Draft,
+    head: &mut oneshot::Sender<Response>,
 ) -> Result<Embeddings> {
     let model = find(snapshot, &asked.model)?;
     asked.check_dimensions(model.embedder.dimensions())?;
@@ -95,13 +107,24 @@ async fn embed(
         Place::Local => (Route::Local, Tier::Small),
         Place::Remote => (Route::Large, Tier::Large),
     };
-    draft.route(route);
     let began = shared.clock.monotonic();
-    let result = tokio::time::timeout(shared.limits.request, model.embedder.embed(asked.input.clone()))
+    let work = AssertUnwindSafe(async { model.embedder.embed(asked.input.clone()).await }).catch_unwind();
+    let work = async {
+        tokio::select! {
+            biased;
+            result = work => result.unwrap_or_else(|_| Err(pipeline::panicked(model.embedder.name()))),
+            () = head.closed() => Err(pipeline::left_early()),
+        }
+    };
+    let result = tokio::time::timeout(shared.limits.request, work)
         .await
         .unwrap_or_else(|_| Err(Error::new(ErrorKind::Deadline, "embed in time ([server] timeout_s)")));
+    if result.is_ok() {
+        draft.route(route);
+    }
     // Whether a call that was given up is billed, nobody knows.
-    let given_up = result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Deadline);
+    let given_up =
+        result.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::Deadline | ErrorKind::Cancelled));
     let price = model.price.filter(|price| !given_up || *price == Price::LOCAL);
     let usage = Usage { input_tokens: result.as_ref().map_or(0, |e| e.tokens), ..Usage::default() };
     draft.call(

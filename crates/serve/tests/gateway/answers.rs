@@ -34,6 +34,8 @@ async fn a_providers_chunks_pass_byte_for_byte_and_done_comes_once_at_the_end() 
     let response = gateway.ask_stream(LARGE, "x").await;
     assert_eq!(header(&response, "content-type"), Some("text/event-stream; charset=utf-8"));
     assert_eq!(header(&response, "x-accel-buffering"), Some("no"));
+    assert_eq!(header(&response, "x-understudy-model"), Some(LARGE));
+    assert_eq!(header(&response, "x-understudy-cost-usd"), None, "nobody knows it yet");
     let body = response.bytes().await.expect("a body");
     let expected: Vec<String> = ["it ", "is ", "spam"].iter().enumerate().map(|(n, t)| provider_chunk(n, t)).collect();
     let events = events(&body);

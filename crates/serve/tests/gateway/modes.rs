@@ -66,11 +66,32 @@ async fn a_live_task_escalates_below_the_threshold() {
     let gateway = Gateway::start(with_task(task(spec(Mode::Live), small("spam", 0.89), large("ham")))).await;
     let response = gateway.ask("auto:triage", "x").await;
     assert_eq!(header(&response, "x-understudy-route"), Some("escalated"));
+    assert_eq!(header(&response, "x-understudy-confidence"), Some("0.8900"));
+    assert_eq!(header(&response, "x-understudy-cost-usd"), Some("0.000003000"));
     let row = gateway.row(trace_of(&response)).await;
     assert_eq!(content_of(response).await, "ham");
     assert_eq!((row.reason.as_str(), row.audited, row.audit_probability), ("unsure", false, None));
     let (small, large) = (row.small.expect("asked"), row.large.expect("asked"));
     assert_eq!((small.label.as_deref(), large.label.as_deref()), (Some("spam"), Some("ham")));
+}
+
+#[tokio::test]
+async fn with_the_large_model_down_sure_answers_still_come_and_the_others_fail() {
+    for (confidence, status, route) in [(0.95, 200, Route::Local), (0.5, 503, Route::None)] {
+        let down = Scripted::new(LARGE, Place::Remote, |_, _| Play::fail(Error::unavailable("answer")));
+        let task = task(spec(Mode::Live), small("spam", confidence), Arc::new(down));
+        let gateway = Gateway::start(with_task(task)).await;
+        for streamed in [false, true] {
+            let response = match streamed {
+                false => gateway.ask("auto:triage", "x").await,
+                true => gateway.ask_stream("auto:triage", "x").await,
+            };
+            assert_eq!(response.status(), status);
+            let row = gateway.row(trace_of(&response)).await;
+            let said = row.small.expect("asked").label;
+            assert_eq!((row.route, said.as_deref()), (route, Some("spam")));
+        }
+    }
 }
 
 #[tokio::test]

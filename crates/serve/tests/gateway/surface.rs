@@ -180,14 +180,15 @@ async fn embeddings_come_as_numbers_and_as_base64_and_leave_a_row() {
 }
 
 #[tokio::test]
-async fn embeddings_whose_client_left_leave_a_row_too() {
-    let gateway = Gateway::start(with_embedder(Duration::from_millis(300))).await;
+async fn embeddings_whose_client_left_are_stopped_and_leave_a_row() {
+    let gateway = Gateway::start(with_embedder(Duration::from_secs(600))).await;
     let body = json!({ "model": "lengths", "input": "x" }).to_string();
     let url = format!("{}/v1/embeddings", gateway.url);
     let request = tokio::spawn(gateway.http.post(url).body(body).send());
     wait_until("the model is asked", || !gateway.shared.is_idle()).await;
     request.abort();
-    gateway.row_when("of the client that left", |row| row.api == "embeddings").await;
+    let row = gateway.row_when("of the client that left", |row| row.api == "embeddings").await;
+    assert_eq!((row.ending, row.route, row.error.as_deref()), (Ending::ClientLeft, Route::None, Some("cancelled")));
 }
 
 #[tokio::test]
