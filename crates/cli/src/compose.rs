@@ -5,7 +5,7 @@
 
 use crate::config::{Config, ConfiguredTask, Latency, Local, Precision, RemoteModel, Source, Upstream};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -56,8 +56,8 @@ struct EncoderKey {
 /// Builds pictures; holds what is loaded.
 pub(crate) struct Composer {
     network: Network,
-    /// Certificates under alarm: their tasks are audited more often.
-    alarms: Mutex<BTreeSet<String>>,
+    /// Certificates whose audits have reason to be more frequent than configured, and how frequent.
+    audit_floors: Mutex<BTreeMap<String, f64>>,
     encoders: Mutex<HashMap<EncoderKey, Weak<EncoderService>>>,
     generators: Mutex<HashMap<(PathBuf, String), Weak<Generator>>>,
 }
@@ -66,7 +66,7 @@ impl Composer {
     pub(crate) fn new(clock: Arc<dyn Clock>, seed: Seed) -> Result<Self> {
         let client = http_client(&HttpOptions::default())?;
         let network = Network::new(client, clock, seed, BreakerPolicy::default());
-        Ok(Self { network, alarms: Mutex::default(), encoders: Mutex::default(), generators: Mutex::default() })
+        Ok(Self { network, audit_floors: Mutex::default(), encoders: Mutex::default(), generators: Mutex::default() })
     }
 
     /// The picture of a configuration and of what the store holds now.
@@ -110,14 +110,10 @@ impl Composer {
         Ok(snapshot)
     }
 
-    /// Raises or lifts the alarm about a certificate; the next composition takes it in.
-    pub(crate) fn alarm(&self, certificate: &str, stands: bool) {
-        let mut alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
-        if stands {
-            alarms.insert(certificate.to_owned());
-        } else {
-            alarms.remove(certificate);
-        }
+    /// Asks for audits at least this frequent under a certificate; the next composition takes it in.
+    pub(crate) fn audit_at_least(&self, certificate: &str, probability: f64) {
+        let mut floors = self.audit_floors.lock().unwrap_or_else(PoisonError::into_inner);
+        floors.insert(certificate.to_owned(), probability);
     }
 
     async fn task(
@@ -157,9 +153,9 @@ impl Composer {
                 None => None,
             },
         };
-        let certificate = small.as_ref().and_then(|small: &SmallModel| small.certificate.as_ref());
-        if certificate.is_some_and(|c| self.alarms.lock().unwrap_or_else(PoisonError::into_inner).contains(&c.id)) {
-            spec.audit = spec.audit.max(understudy_operate::audit::ALARM_AUDITS);
+        if let Some(certificate) = small.as_ref().and_then(|small: &SmallModel| small.certificate.as_ref()) {
+            let floors = self.audit_floors.lock().unwrap_or_else(PoisonError::into_inner);
+            spec.audit = floors.get(&certificate.id).map_or(spec.audit, |floor| spec.audit.max(*floor));
         }
         let router: Arc<dyn Router> = match configured.max_bytes {
             Some(bytes) => Arc::new(UpToBytes(bytes)),

@@ -54,7 +54,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, default_value_t = 0.1)]
     audit: f64,
     /// Share of the texts that are observed before the small model goes live
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, default_value_t = 0.66)]
     observe: f64,
     /// Use only this many texts
     #[arg(long, value_name = "N")]

@@ -1,15 +1,19 @@
 //! Learning from a task's recorded traffic: train a small model, and certify it on traffic that it has not seen.
 //!
-//! Rows are divided by the hash of their trace id, request by request, not text by text. A text that comes again in
-//! traffic may be on both sides, as it may come again tomorrow: the calibration rows are then exactly as the traffic
-//! to come, which is what the certificate assumes.
+//! Rows are divided request by request, not text by text. A text that comes again in traffic may be on both sides, as it
+//! may come again tomorrow: the calibration rows are then exactly as the traffic to come, which is what the certificate
+//! assumes. The side is a function of the text and of how often it came before, so it never changes, and the same
+//! traffic gives the same model and the same certificate.
 
 use crate::{
     compose::Composer,
     training::{self, TrainOptions, Trained},
 };
 use indicatif::ProgressBar;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 use understudy_adapt::dataset::Example;
 use understudy_core::{
     Backend, Error, LossKind, ModelName, Request, Result, Seed, TaskName, TaskSpec, Timestamp, TraceId,
@@ -22,9 +26,30 @@ use understudy_store::{ArtifactRecord, LearningRow, Source, Store};
 /// Share of a task's rows that train; the others are kept for the certificate.
 pub(crate) const TRAIN_SHARE: f64 = 0.5;
 
-/// What a row is used for. Fixed by its trace id: a row never changes sides.
-fn trains(row: &LearningRow) -> bool {
-    unit_interval(&format!("side {}", row.id)) < TRAIN_SHARE
+/// A task's rows, divided: those that train, and those that are kept for the certificate. Each row has a name that does
+/// not depend on when and under which id it was recorded.
+struct Sides {
+    train: Vec<(String, LearningRow)>,
+    certify: Vec<(String, LearningRow)>,
+}
+
+impl Sides {
+    async fn of(store: &Store, task: &TaskName) -> Result<Self> {
+        let mut seen: HashMap<String, u32> = HashMap::new();
+        let mut rows: Vec<(String, LearningRow)> = store
+            .learning_rows(task)
+            .await?
+            .into_iter()
+            .map(|row| {
+                let before = seen.entry(row.input_hash.clone()).or_insert(0);
+                *before += 1;
+                (format!("{}-{before}", row.input_hash), row)
+            })
+            .collect();
+        rows.sort_by(|a, b| a.0.cmp(&b.0));
+        let (train, certify) = rows.into_iter().partition(|(name, _)| unit_interval(name) < TRAIN_SHARE);
+        Ok(Self { train, certify })
+    }
 }
 
 /// Trains a head for a task from its recorded traffic, registers it and makes it the task's small model.
@@ -35,19 +60,18 @@ pub(crate) async fn train_from_traffic(
     dir: &Path,
     bar: &ProgressBar,
 ) -> Result<Trained> {
-    let rows = store.learning_rows(&spec.name).await?;
-    let examples: Vec<Example> = rows
-        .iter()
-        .filter(|row| trains(row) && spec.labels.contains(&row.label))
-        .map(|row| Example { id: row.id.to_string(), text: row.input.clone(), label: row.label.clone() })
+    let Sides { train, certify } = Sides::of(store, &spec.name).await?;
+    let recorded = train.len() + certify.len();
+    let examples: Vec<Example> = train
+        .into_iter()
+        .filter(|(_, row)| spec.labels.contains(&row.label))
+        .map(|(id, row)| Example { id, text: row.input, label: row.label })
         .collect();
     if examples.is_empty() {
         return Err(Error::invalid(format!(
-            "train from task `{}`: {} of its {} recorded requests have a text and one of the task's labels; let it \
-             observe for longer",
-            spec.name,
-            examples.len(),
-            rows.len()
+            "train from task `{}`: none of its {recorded} recorded requests has a text and one of the task's labels; let \
+             it observe for longer",
+            spec.name
         )));
     }
     let now = options.created;
@@ -110,11 +134,11 @@ pub(crate) async fn certify_from_traffic(
         )));
     };
     let artifact = deployed(store, spec).await?;
-    let rows: Vec<LearningRow> = store
-        .learning_rows(&spec.name)
+    let rows: Vec<(String, LearningRow)> = Sides::of(store, &spec.name)
         .await?
+        .certify
         .into_iter()
-        .filter(|row| !trains(row) && row.large_label.is_some() && row.large.as_ref() == Some(&large))
+        .filter(|(_, row)| row.large_label.is_some() && row.large.as_ref() == Some(&large))
         .collect();
     if rows.is_empty() {
         return Err(Error::invalid(format!(
@@ -124,7 +148,7 @@ pub(crate) async fn certify_from_traffic(
     }
     bar.set_length(rows.len() as u64);
     let items = judge(&artifact, &rows, composer, models_dir, bar).await?;
-    let gold = rows.iter().all(|row| row.source == Source::Gold);
+    let gold = rows.iter().all(|(_, row)| row.source == Source::Gold);
     let terms = Terms {
         task: spec.name.clone(),
         small: artifact.manifest().name.clone(),
@@ -156,16 +180,16 @@ pub(crate) async fn deployed(store: &Store, spec: &TaskSpec) -> Result<Artifact>
 /// Lets the small model answer rows whose label is known.
 async fn judge(
     artifact: &Artifact,
-    rows: &[LearningRow],
+    rows: &[(String, LearningRow)],
     composer: &Composer,
     models_dir: &Path,
     bar: &ProgressBar,
 ) -> Result<Vec<Item>> {
     use futures_util::{StreamExt, TryStreamExt, stream};
     let classifier = composer.classifier(artifact, models_dir, 0)?;
-    let gold = rows.iter().all(|row| row.source == Source::Gold);
+    let gold = rows.iter().all(|(_, row)| row.source == Source::Gold);
     stream::iter(rows)
-        .map(|row| {
+        .map(|(id, row)| {
             let classifier = &classifier;
             async move {
                 let mut request = Request::new(TraceId::from_parts(0, 0), ModelName::from("auto"), Vec::new());
@@ -178,7 +202,7 @@ async fn judge(
                     false => small.as_ref() != large,
                 };
                 let confidence = answer.confidence.map(|c| c.get());
-                Ok::<_, Error>(Item { id: row.id.to_string(), confidence, loss_if_kept: loss })
+                Ok::<_, Error>(Item { id: id.clone(), confidence, loss_if_kept: loss })
             }
         })
         .buffered(64)

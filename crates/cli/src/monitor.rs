@@ -12,9 +12,9 @@ use understudy_operate::audit::{Monitor, Observation, Verdict};
 use understudy_store::{Store, Withdrawal};
 
 /// How often new evidence is looked for when no audit arrives: kept shares change without audits, too.
-const INTERVAL: Duration = Duration::from_millis(500);
+const INTERVAL: Duration = Duration::from_millis(200);
 /// Shortest time between two looks.
-const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What the watch needs.
 pub(crate) struct Watch {
@@ -29,7 +29,8 @@ pub(crate) struct Watch {
 struct Watched {
     monitor: Monitor,
     cursor: u64,
-    alarmed: bool,
+    /// Least audit probability that the monitor asked for last.
+    floor: f64,
 }
 
 impl Watch {
@@ -58,7 +59,7 @@ impl Watch {
             let entry = watched.entry(certificate.id.clone()).or_insert_with(|| Watched {
                 monitor: Monitor::new(&certificate),
                 cursor: 0,
-                alarmed: false,
+                floor: 0.0,
             });
             let news = self.store.audit_sequence(&certificate.id, entry.cursor).await?;
             let Some(last) = news.rows.last() else { continue };
@@ -71,13 +72,10 @@ impl Watch {
                     loss: row.loss,
                 });
             }
-            let alarmed = match entry.monitor.verdict() {
-                Verdict::Valid(_) => false,
+            match entry.monitor.verdict() {
+                Verdict::Valid(_) => {}
                 Verdict::Alarm { reason, .. } => {
-                    if !entry.alarmed {
-                        tracing::warn!(task = %certificate.task, certificate = certificate.id, reason, "traffic has changed: more audits");
-                    }
-                    true
+                    tracing::debug!(task = %certificate.task, certificate = certificate.id, reason, "alarm");
                 }
                 Verdict::Withdraw { reason, evidence } => {
                     tracing::warn!(task = %certificate.task, certificate = certificate.id, reason, "certificate withdrawn");
@@ -87,10 +85,12 @@ impl Watch {
                     self.changed.notify_one();
                     continue;
                 }
-            };
-            if alarmed != entry.alarmed {
-                entry.alarmed = alarmed;
-                self.composer.alarm(&certificate.id, alarmed);
+            }
+            let floor = entry.monitor.audit_probability(0.0);
+            if floor.to_bits() != entry.floor.to_bits() {
+                tracing::warn!(task = %certificate.task, certificate = certificate.id, floor, "traffic has changed: audits are more frequent");
+                entry.floor = floor;
+                self.composer.audit_at_least(&certificate.id, floor);
                 self.changed.notify_one();
             }
         }

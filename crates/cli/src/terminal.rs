@@ -1,33 +1,36 @@
 //! Output for people: errors, tables, progress. Colour and bars only on a terminal; `--json` prints one object last.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the home of terminal output")]
-
+//! A reader that closes its pipe early (`| head`) is no error.
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::{io::IsTerminal, process::ExitCode, time::Duration};
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+    time::Duration,
+};
 use understudy_core::{Error, Result};
 
 /// Prints an error and gives the exit code of its kind.
 pub(crate) fn fail(error: &Error) -> ExitCode {
     let style = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
     let label = painted("error", style, std::io::stderr().is_terminal());
-    eprintln!("{label}: failed to {error}");
+    note(format_args!("{label}: failed to {error}"));
     ExitCode::from(error.kind().exit_code())
 }
 
 /// A line for people, on standard output.
 pub(crate) fn say(line: impl std::fmt::Display) {
-    println!("{line}");
+    drop(writeln!(std::io::stdout().lock(), "{line}"));
 }
 
 /// A line about progress, on standard error: it does not get into a pipe.
 pub(crate) fn note(line: impl std::fmt::Display) {
-    eprintln!("{line}");
+    drop(writeln!(std::io::stderr().lock(), "{line}"));
 }
 
 /// A heading: bold on a terminal.
 pub(crate) fn heading(line: &str) {
-    println!("\n{}", painted(line, Style::new().bold(), std::io::stdout().is_terminal()));
+    say(format_args!("\n{}", painted(line, Style::new().bold(), std::io::stdout().is_terminal())));
 }
 
 /// Bold green for what is good, bold yellow for what needs a look.
@@ -43,7 +46,7 @@ fn painted(text: &str, style: Style, terminal: bool) -> String {
 /// The last line of a command under `--json`.
 pub(crate) fn json(value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string(value).map_err(|e| Error::internal(format!("write JSON: {e}")))?;
-    println!("{text}");
+    say(text);
     Ok(())
 }
 

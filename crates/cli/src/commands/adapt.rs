@@ -55,10 +55,10 @@ pub(crate) struct FinetuneArgs {
     #[arg(long)]
     task: Option<String>,
     /// Number type of the encoder
-    #[arg(long, value_enum, default_value_t = DtypeArg::F32)]
+    #[arg(long, value_enum, default_value_t = DtypeArg::Int8)]
     dtype: DtypeArg,
     /// Tokens after which texts are cut
-    #[arg(long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=8192))]
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=8192))]
     max_tokens: u32,
     /// Share of the examples that only measure
     #[arg(long, default_value_t = 0.1, value_name = "SHARE")]

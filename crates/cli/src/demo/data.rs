@@ -34,7 +34,7 @@ pub(super) fn mails(dir: &Path) -> Result<Vec<Item>> {
     Ok(mails
         .into_iter()
         .map(|mail| Item {
-            text: format!("Subject: {}\n\n{}", mail.subject, mail.body),
+            text: format!("{}\n{}", mail.subject, mail.body),
             id: mail.id,
             label: Some(mail.label),
             date: mail.date,
