@@ -1,6 +1,6 @@
 //! `serve`, and `traces` and `ps` beside it.
 
-use crate::support::{CONFIG, Serving, folder, run, write_recorded};
+use crate::support::{CONFIG, Serving, Upstream, folder, run, write_recorded};
 use serde_json::Value;
 use std::path::Path;
 
@@ -151,4 +151,62 @@ async fn client_keys_are_required_and_never_logged() {
     serving.signal("TERM");
     assert_eq!(serving.ended(), Some(0));
     assert!(!serving.log().contains("the-gateways-key"), "{}", serving.log());
+}
+
+fn in_front_of(folder: &Path, upstream: &Upstream) {
+    std::fs::write(folder.join("key"), "the-gateways-key\n").expect("written");
+    let config = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\napi_keys = [\"file:key\"]\ndefault_upstream = \"up\"\n\
+         [upstream.up]\nbase_url = \"http://{}/v1\"\napi_key = \"env:UP_KEY\"\nretries = 0\n",
+        upstream.address
+    );
+    edit(folder, &config);
+}
+
+#[tokio::test]
+async fn each_key_goes_where_it_belongs_and_into_no_log() {
+    let folder = folder();
+    let upstream = Upstream::start(
+        "200 OK",
+        r#"{"model":"gpt-4o-mini-2024","choices":[{"message":{"role":"assistant","content":"hello"},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":2}}"#,
+    );
+    in_front_of(folder.path(), &upstream);
+    let environment = [("UP_KEY", "the-upstreams-key"), ("RUST_LOG", "trace")];
+    let mut serving = Serving::start_in(folder.path(), &environment);
+    serving.key = Some("the-gateways-key");
+    assert_eq!(serving.ask("gpt-4o-mini", "a private text").await, (200, "hello".to_owned()));
+    let seen = upstream.seen.lock().expect("not poisoned").join("\n").to_lowercase();
+    assert!(seen.starts_with("post /v1/chat/completions ") && seen.contains("a private text"), "{seen}");
+    assert!(seen.contains("authorization: bearer the-upstreams-key\r\n"), "{seen}");
+    assert!(!seen.contains("the-gateways-key"), "{seen}");
+    serving.signal("TERM");
+    assert_eq!(serving.ended(), Some(0));
+    for secret in ["the-upstreams-key", "the-gateways-key", "a private text"] {
+        assert!(!serving.log().contains(secret), "{secret} in\n{}", serving.log());
+    }
+    // The price of a known model comes from the table: 9 tokens at 0.15 $/M and 2 at 0.60 $/M.
+    let rows = run_with_key(folder.path(), &["traces", "--json"]);
+    let row: Value = serde_json::from_str(rows.out.trim()).expect("one row");
+    assert_eq!(row["large"]["cost"], 9 * 150 + 2 * 600, "{row}");
+}
+
+/// Commands read the configuration, which names the upstream's key.
+fn run_with_key(folder: &Path, args: &[&str]) -> crate::support::Said {
+    let mut command = crate::support::command(folder, args);
+    command.env("UP_KEY", "the-upstreams-key");
+    crate::support::ended(command)
+}
+
+#[tokio::test]
+async fn an_upstream_that_refuses_our_key_is_our_fault_and_its_text_is_not_shown() {
+    let folder = folder();
+    let body = r#"{"error":{"message":"Incorrect API key provided: the-upstreams-key","code":"invalid_api_key"}}"#;
+    let upstream = Upstream::start("401 Unauthorized", body);
+    in_front_of(folder.path(), &upstream);
+    let mut serving = Serving::start_in(folder.path(), &[("UP_KEY", "the-upstreams-key")]);
+    serving.key = Some("the-gateways-key");
+    let (status, message) = serving.ask("gpt-4o-mini", "x").await;
+    assert_eq!(status, 503, "{message}");
+    assert!(message.contains("api_key") && !message.contains("the-upstreams-key"), "{message}");
+    assert!(!serving.log().contains("the-upstreams-key"), "{}", serving.log());
 }

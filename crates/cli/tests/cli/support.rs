@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 use std::{
     fmt::Write as _,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write as _},
+    net::{SocketAddr, TcpListener},
     path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, Condvar, Mutex},
@@ -88,6 +89,8 @@ pub(crate) struct Serving {
     child: Child,
     log: Arc<(Mutex<String>, Condvar)>,
     pub(crate) url: String,
+    /// The key that requests present.
+    pub(crate) key: Option<&'static str>,
     http: reqwest::Client,
 }
 
@@ -102,7 +105,14 @@ impl Drop for Serving {
 impl Serving {
     /// Starts `understudy serve` and waits until it says where it listens.
     pub(crate) fn start(folder: &Path) -> Self {
-        let mut child = command(folder, &["serve"]).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        Self::start_in(folder, &[])
+    }
+
+    /// The same with these variables in its environment.
+    pub(crate) fn start_in(folder: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut command = command(folder, &["serve"]);
+        command.envs(environment.iter().copied()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary runs");
         let stderr = child.stderr.take().expect("piped");
         let log = Arc::new((Mutex::new(String::new()), Condvar::new()));
         let written = log.clone();
@@ -116,7 +126,7 @@ impl Serving {
         });
         let options = HttpOptions { proxy: ProxyUse::Direct, ..HttpOptions::default() };
         let http = http_client(&options).expect("a client");
-        let mut serving = Self { child, log, url: String::new(), http };
+        let mut serving = Self { child, log, url: String::new(), key: None, http };
         let log = serving.wait_for("listens on ");
         let url = log.split("listens on ").nth(1).and_then(|rest| rest.split("/v1").next()).expect("an address");
         serving.url = url.to_owned();
@@ -161,7 +171,11 @@ impl Serving {
     pub(crate) async fn ask(&self, model: &str, text: &str) -> (u16, String) {
         let body = json!({ "model": model, "messages": [{ "role": "user", "content": text }] });
         let url = format!("{}/v1/chat/completions", self.url);
-        let response = self.http.post(url).body(body.to_string()).send().await.expect("an HTTP answer");
+        let mut request = self.http.post(url).body(body.to_string());
+        if let Some(key) = self.key {
+            request = request.bearer_auth(key);
+        }
+        let response = request.send().await.expect("an HTTP answer");
         let status = response.status().as_u16();
         let body: Value = serde_json::from_slice(&response.bytes().await.expect("a body")).expect("JSON");
         let content = body["choices"][0]["message"]["content"].as_str().or(body["error"]["message"].as_str());
@@ -184,5 +198,37 @@ impl Serving {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         panic!("waited in vain for `{name}`: {:?}\n{}", self.models().await, self.log());
+    }
+}
+
+/// A server that gives every request this JSON and keeps what it was sent.
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
+    pub(crate) seen: Arc<Mutex<Vec<String>>>,
+}
+
+impl Upstream {
+    pub(crate) fn start(status: &'static str, json: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let noted = seen.clone();
+        std::thread::spawn(move || {
+            for socket in listener.incoming() {
+                let mut socket = socket.expect("a connection");
+                let (mut request, mut buffer) = (Vec::new(), [0; 4096]);
+                // The body of these tests ends the JSON object of a chat completion.
+                while !request.ends_with(b"}]}") {
+                    match socket.read(&mut buffer) {
+                        Ok(n) if n > 0 => request.extend_from_slice(&buffer[..n]),
+                        _ => break,
+                    }
+                }
+                noted.lock().expect("not poisoned").push(String::from_utf8(request).expect("text"));
+                let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close");
+                write!(socket, "{head}\r\ncontent-length: {}\r\n\r\n{json}", json.len()).expect("it listens");
+            }
+        });
+        Self { address, seen }
     }
 }
