@@ -34,14 +34,15 @@ async fn a_drain_finishes_open_requests_and_audits_and_refuses_new_connections()
     let mut spec = spec(Mode::Live);
     spec.audit = 1.0;
     let gateway = Arc::new(Gateway::start(with_task(task(spec, small("spam", 0.95), slow.clone()))).await);
-    // One audit, one whole answer and one stream are under way.
-    let kept = gateway.ask("auto:triage", "x").await;
-    assert_eq!(content_of(kept).await, "spam");
+    // One whole answer, one stream and, last in the queue, one audit are under way.
     let open = tokio::spawn({
         let gateway = gateway.clone();
         async move { content_of(gateway.ask(LARGE, "x").await).await }
     });
     let streaming = gateway.ask_stream(LARGE, "x").await;
+    wait_until("both are under way", || slow.asked() == 2).await;
+    let kept = gateway.ask("auto:triage", "x").await;
+    assert_eq!(content_of(kept).await, "spam");
     wait_until("all are under way", || slow.asked() == 3).await;
     gateway.stop.cancel();
     wait_until("the gateway drains", || !gateway.shared.is_ready()).await;
@@ -54,9 +55,13 @@ async fn a_drain_finishes_open_requests_and_audits_and_refuses_new_connections()
     let error = gateway.http.get(format!("{}/health", gateway.url)).send().await.expect_err("no one listens");
     assert!(error.is_connect(), "{error}");
     assert!(!gateway.running.is_finished());
-    told.add_permits(3);
+    told.add_permits(2);
     assert_eq!(open.await.expect("no panic"), "spam");
     assert_eq!(events(&streaming.bytes().await.expect("a body")).last().expect("events"), "[DONE]");
+    // Every client has its answer; the audit is still awaited.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!gateway.running.is_finished());
+    told.add_permits(1);
     wait_until("the gateway has stopped", || gateway.running.is_finished()).await;
     let rows = gateway.rows().await;
     assert_eq!((rows.len(), rows.iter().filter(|row| row.audit.is_some()).count()), (3, 1));
