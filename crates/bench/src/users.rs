@@ -64,9 +64,10 @@ struct Measured {
 }
 
 impl Measured {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank within the sample")]
     fn quantile(&self, q: f64) -> f64 {
         let rank = (q * self.latencies_ms.len() as f64).ceil().max(1.0);
-        self.latencies_ms.iter().copied().nth(rank as usize - 1).unwrap_or(f64::INFINITY)
+        self.latencies_ms.get(rank as usize - 1).copied().unwrap_or(f64::INFINITY)
     }
 
     fn per_second(&self) -> f64 {

@@ -2,12 +2,12 @@
 //! writes. Never computes gradients.
 
 pub mod artifact;
-pub mod head;
-pub mod generate;
 pub mod catalogue;
+pub mod classifier;
+pub mod encoder;
+pub mod generate;
+pub mod head;
 pub mod installed;
 pub mod pull;
-pub mod tokens;
-pub mod encoder;
 pub mod service;
-pub mod classifier;
+pub mod tokens;

@@ -89,7 +89,7 @@ async fn require_key(State(shared): State<Arc<Shared>>, request: Request, next: 
 /// Clients present their key as OpenAI's do (`Authorization: Bearer`) or as Anthropic's (`x-api-key`).
 fn check_key(keys: &[ClientKey], headers: &HeaderMap) -> Result<()> {
     if keys.is_empty() {
-        return Ok(());
+        return check_origin(headers);
     }
     let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let presented = header(header::AUTHORIZATION)
@@ -102,6 +102,28 @@ fn check_key(keys: &[ClientKey], headers: &HeaderMap) -> Result<()> {
         Some(_) => Err(Error::new(ErrorKind::Denied, "accept the API key: it is not one of this gateway's")),
         None => Err(Error::new(ErrorKind::Denied, "find an API key: send `Authorization: Bearer …`")),
     }
+}
+
+/// Without keys a gateway trusts this machine, but a browser on it also runs the pages of strangers: they could spend
+/// money here, if not read the answers. Browsers say where a page comes from.
+fn check_origin(headers: &HeaderMap) -> Result<()> {
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let origin = origin.to_str().unwrap_or("null");
+    let foreign = match origin.split_once("://") {
+        Some(("http" | "https", host)) => {
+            let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+            !matches!(name.map_or(host, |(name, _)| name), "localhost" | "127.0.0.1" | "[::1]")
+        }
+        // Desktop applications and extensions have schemes of their own.
+        Some(_) => false,
+        None => true,
+    };
+    if !foreign {
+        return Ok(());
+    }
+    let message =
+        format!("serve the web page at {origin}: a gateway without keys serves this machine; set [server] api_keys");
+    Err(Error::new(ErrorKind::Denied, message))
 }
 
 async fn echo_request_id(request: Request, next: Next) -> Response {

@@ -2,10 +2,7 @@
 //! for each group, made into subject, plain text and date. Knows nothing of the demo's phases.
 
 use mail_parser::{DateTime, HeaderValue, Message, MessageParser};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 use understudy_core::{Error, Result};
 
 /// Folder names with the label of what they hold.
@@ -66,7 +63,7 @@ pub(super) fn read(dir: &Path) -> Result<Vec<Mail>> {
     Ok(mails)
 }
 
-fn id(group: &str, file: &PathBuf) -> String {
+fn id(group: &str, file: &Path) -> String {
     let name = file.file_stem().map(|name| name.to_string_lossy().into_owned());
     format!("{group}/{}", name.unwrap_or_default())
 }

@@ -97,6 +97,7 @@ impl World {
     }
 
     /// How many items are observed; the rest is live.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a length")]
     pub(super) fn observed(&self, args: &DemoArgs) -> usize {
         (self.items.len() as f64 * args.observe.clamp(0.05, 0.95)).round() as usize
     }

@@ -72,6 +72,27 @@ async fn the_right_key_opens_in_every_usual_form_and_stays_out_of_the_store() {
 }
 
 #[tokio::test]
+async fn without_keys_a_strangers_web_page_is_refused() {
+    let backend = large("fine");
+    let gateway = Gateway::start(with_model(backend.clone())).await;
+    let send = |snapshot: &Gateway, origin: &'static str| {
+        let url = format!("{}/v1/chat/completions", snapshot.url);
+        let request = snapshot.http.post(url).header("origin", origin).bearer_auth("right");
+        request.body(chat_body(LARGE, "x").to_string()).send()
+    };
+    for origin in ["https://evil.example", "http://evil.example:8484", "http://localhost.evil.example", "null"] {
+        assert_eq!(send(&gateway, origin).await.expect("an HTTP answer").status(), 401, "{origin}");
+    }
+    assert_eq!((backend.calls(), gateway.rows().await.len()), (0, 0));
+    for origin in ["http://localhost:3000", "http://127.0.0.1:8484", "https://[::1]", "vscode-webview://x"] {
+        assert_eq!(send(&gateway, origin).await.expect("an HTTP answer").status(), 200, "{origin}");
+    }
+    // Where there are keys, they decide.
+    let keyed = Gateway::start(keyed()).await;
+    assert_eq!(send(&keyed, "https://app.example").await.expect("an HTTP answer").status(), 200);
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_a_request_has_its_status_and_names_the_field() {
     let gateway = Gateway::start(with_task(task(spec(Mode::Live), small("spam", 0.95), large("ham")))).await;
     let say = |content: Value| json!({ "model": LARGE, "messages": [{ "role": "user", "content": content }] });

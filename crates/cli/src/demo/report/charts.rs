@@ -244,7 +244,7 @@ fn decimals(top: f64) -> usize {
 }
 
 /// Decimals in which multiples of `step` differ.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 9")]
+#[expect(clippy::cast_sign_loss, reason = "between 0 and 9")]
 fn places(step: f64) -> usize {
     (0..9).find(|digits| (step * 10f64.powi(*digits)).fract().abs() < 1e-6).unwrap_or(9) as usize
 }

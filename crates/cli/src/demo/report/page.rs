@@ -12,19 +12,19 @@ const STYLE: &str = include_str!("style.css");
 pub(super) fn page(report: &DemoReport) -> String {
     let mut html = String::with_capacity(64 << 10);
     let title = escape(&format!("Understudy: {}", report.task));
-    let _ = write!(
+    let _ = writeln!(
         html,
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
-         content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n"
+         content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>"
     );
     html.push_str(&verdict(report));
     html.push_str(&plots(report));
     html.push_str(&tables(report));
     html.push_str(&certificate(report));
     html.push_str(&commands(report));
-    let _ = write!(
+    let _ = writeln!(
         html,
-        "<footer>Written by Understudy, {}. The figures are in report.json beside this file.</footer>\n",
+        "<footer>Written by Understudy, {}. The figures are in report.json beside this file.</footer>",
         escape(&report.written)
     );
     html.push_str("</main>\n</body>\n</html>\n");
@@ -61,13 +61,13 @@ fn verdict(report: &DemoReport) -> String {
         escape(&report.large)
     );
     if let Some(why) = why {
-        let _ = write!(html, "<p class=\"lead bad\">{}</p>\n", escape(&sentence(why)));
+        let _ = writeln!(html, "<p class=\"lead bad\">{}</p>", escape(&sentence(why)));
     }
-    let _ = write!(html, "<p class=\"lead\">{}</p>\n<dl class=\"big\">\n", escape(&lead.join(" ")));
+    let _ = writeln!(html, "<p class=\"lead\">{}</p>\n<dl class=\"big\">", escape(&lead.join(" ")));
     let mut big = |name: &str, number: &str, class: &str, note: &str| {
-        let _ = write!(
+        let _ = writeln!(
             html,
-            "<div><dt>{name}</dt><dd><div class=\"number{class}\">{number}</div><div class=\"note\">{note}</div></dd></div>\n"
+            "<div><dt>{name}</dt><dd><div class=\"number{class}\">{number}</div><div class=\"note\">{note}</div></dd></div>"
         );
     };
     let kept = format!("{} of {} live requests", count(report.kept as u64), count(report.live as u64));
@@ -109,9 +109,9 @@ fn plots(report: &DemoReport) -> String {
     let mut html = String::from("<section>\n<h2>Why it may answer, and what came of it</h2>\n<div class=\"plots\">\n");
     let mut figure = |svg: Option<String>, title: &str, how: &str| {
         if let Some(svg) = svg {
-            let _ = write!(
+            let _ = writeln!(
                 html,
-                "<figure>\n<figcaption><b>{}</b><span>{}</span></figcaption>\n{svg}\n</figure>\n",
+                "<figure>\n<figcaption><b>{}</b><span>{}</span></figcaption>\n{svg}\n</figure>",
                 escape(title),
                 escape(how)
             );
@@ -198,9 +198,9 @@ fn tables(report: &DemoReport) -> String {
     if !report.accuracy.is_empty() {
         html.push_str("<h3>Accuracy</h3>\n<table><tr><th>answers of</th><th class=\"n\">right</th><th class=\"n\">interval</th><th class=\"n\">n</th></tr>\n");
         for Named { name, figure } in &report.accuracy {
-            let _ = write!(
+            let _ = writeln!(
                 html,
-                "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\"><small>{}</small></td><td class=\"n\">{}</td></tr>\n",
+                "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\"><small>{}</small></td><td class=\"n\">{}</td></tr>",
                 escape(name),
                 percent(figure.estimate, 1),
                 interval(figure, 1),
@@ -231,7 +231,7 @@ fn tables(report: &DemoReport) -> String {
             ("with Understudy", saving.spent_usd),
             ("of it audits", saving.audits_usd),
         ] {
-            let _ = write!(html, "<tr><td>{name}</td><td class=\"n\">{usd:.6}</td></tr>\n");
+            let _ = writeln!(html, "<tr><td>{name}</td><td class=\"n\">{usd:.6}</td></tr>");
         }
         html.push_str("</table>\n");
     }
@@ -309,7 +309,7 @@ fn certificate(report: &DemoReport) -> String {
         ("calibration data", format!("SHA-256 {}", c.data_hash)),
         ("issued", issued),
     ] {
-        let _ = write!(html, "<dt>{name}</dt><dd>{}</dd>\n", escape(&value));
+        let _ = writeln!(html, "<dt>{name}</dt><dd>{}</dd>", escape(&value));
     }
     html.push_str("</dl>\n</section>\n");
     html
@@ -321,7 +321,7 @@ fn commands(report: &DemoReport) -> String {
     }
     let mut html = String::from("<section>\n<h2>Get these figures again</h2>\n<ul class=\"commands\">\n");
     for step in &report.commands {
-        let _ = write!(html, "<li><span>{}</span><pre>{}</pre></li>\n", escape(&step.what), escape(&step.command));
+        let _ = writeln!(html, "<li><span>{}</span><pre>{}</pre></li>", escape(&step.what), escape(&step.command));
     }
     html.push_str("</ul>\n</section>\n");
     html

@@ -54,8 +54,8 @@ pub(super) fn sample(withdrawn: Option<usize>) -> DemoReport {
             let rise = if withdrawn.is_some() { (r / 330.0).exp() * 0.4 } else { 0.9 * (-r / 900.0).exp() + 0.06 };
             EvidencePoint {
                 request,
-                audits: (r * 0.087) as u64,
-                losses: (r * 0.0012) as u64,
+                audits: request as u64 * 87 / 1000,
+                losses: request as u64 * 12 / 10_000,
                 loss_odds: rise * (1.0 + 0.3 * (r / 40.0).sin()),
                 change_odds: 0.5 + 0.2 * (r / 90.0).cos(),
             }
