@@ -1,7 +1,7 @@
 //! Clients that leave, upstreams that fail, time that runs out, a store that refuses.
 
 use crate::{
-    staged::{Staged, Then, provider_chunk},
+    staged::{FINISH, Staged, Then, provider_chunk},
     support::*,
 };
 use futures_util::StreamExt;
@@ -172,25 +172,34 @@ async fn a_panic_inside_a_model_is_a_500_with_a_row() {
 /// The lock is held longer than a writer waits for it (10 s): nothing can be stored, so nothing is handed over.
 #[tokio::test]
 async fn when_the_store_refuses_no_answer_is_handed_over() {
-    let mut snapshot = with_model(Staged::new(&["the answer ", "that nobody may see whole"], Then::End));
-    snapshot.models.insert("written-by-us".into(), model(large("the answer that nobody may see whole")));
-    let gateway = Gateway::start(snapshot).await;
+    let gateway = Gateway::start(with_model(large("the answer that nobody may see"))).await;
     let lock = rusqlite::Connection::open(gateway.store_path()).expect("the file");
     lock.execute_batch("BEGIN IMMEDIATE").expect("the lock");
-    let streamed = async |name| gateway.ask_stream(name, "x").await.bytes().await.expect("a body");
-    let (whole, theirs, ours) = tokio::join!(gateway.ask(LARGE, "x"), streamed(LARGE), streamed("written-by-us"));
-    assert_eq!(whole.status(), 503);
-    let whole = String::from_utf8(whole.bytes().await.expect("a body").to_vec()).expect("text");
-    assert!(whole.contains("lock") && !whole.contains("nobody"), "{whole}");
-    // A stream's pieces have left; its end does not.
-    for body in [theirs, ours] {
-        let events = events(&body);
-        let ends = |event: &String| event == "[DONE]" || event.contains("stop");
-        assert!(!events.iter().any(ends), "{events:?}");
-        assert!(events.last().expect("events").contains("service_unavailable_error"), "{events:?}");
-    }
+    let response = gateway.ask(LARGE, "x").await;
+    assert_eq!(response.status(), 503);
+    let body = json_of(response).await.to_string();
+    assert!(body.contains("lock") && !body.contains("nobody"), "{body}");
     assert_eq!(gateway.rows().await.len(), 0);
     lock.execute_batch("ROLLBACK").expect("released");
     assert_eq!(gateway.ask(LARGE, "x").await.status(), 200);
+    assert_eq!(gateway.rows().await.len(), 1);
+}
+
+#[tokio::test]
+async fn when_the_store_refuses_a_stream_has_no_end() {
+    let mut snapshot = with_model(Staged::new(&["it is ", "spam"], Then::End));
+    snapshot.models.insert("written-by-us".into(), model(large("it is spam")));
+    let gateway = Gateway::start(snapshot).await;
+    let other = rusqlite::Connection::open(gateway.store_path()).expect("the file");
+    other.execute_batch("ALTER TABLE trace RENAME TO hidden").expect("renamed");
+    for name in [LARGE, "written-by-us"] {
+        let events = events(&gateway.ask_stream(name, "x").await.bytes().await.expect("a body"));
+        let ends = |event: &String| event == "[DONE]" || event.contains("stop");
+        assert!(events.len() > 2 && !events.iter().any(ends), "{events:?}");
+        assert!(events.last().expect("events").contains(r#""error""#), "{events:?}");
+    }
+    other.execute_batch("ALTER TABLE hidden RENAME TO trace").expect("renamed");
+    let events = events(&gateway.ask_stream(LARGE, "x").await.bytes().await.expect("a body"));
+    assert_eq!(events[2..], [FINISH, "[DONE]"]);
     assert_eq!(gateway.rows().await.len(), 1);
 }

@@ -75,9 +75,9 @@ async fn the_right_key_opens_in_every_usual_form_and_stays_out_of_the_store() {
 async fn without_keys_a_strangers_web_page_is_refused() {
     let backend = large("fine");
     let gateway = Gateway::start(with_model(backend.clone())).await;
-    let send = |snapshot: &Gateway, origin: &'static str| {
-        let url = format!("{}/v1/chat/completions", snapshot.url);
-        let request = snapshot.http.post(url).header("origin", origin).bearer_auth("right");
+    let send = |to: &Gateway, origin: &'static str| {
+        let url = format!("{}/v1/chat/completions", to.url);
+        let request = to.http.post(url).header("origin", origin).bearer_auth("right");
         request.body(chat_body(LARGE, "x").to_string()).send()
     };
     for origin in ["https://evil.example", "http://evil.example:8484", "http://localhost.evil.example", "null"] {
