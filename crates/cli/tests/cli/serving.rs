@@ -13,7 +13,7 @@ async fn a_gateway_serves_its_rows_are_listed_and_sigterm_drains_it() {
     let folder = folder();
     write_recorded(folder.path());
     let mut serving = Serving::start(folder.path());
-    assert!(serving.log().contains("task triage · observe"), "{}", serving.log());
+    serving.wait_for("task triage · observe");
     assert_eq!(serving.get("/ready").await.status(), 200);
     assert_eq!(serving.ask("auto:triage", "first").await, (200, "spam".to_owned()));
     assert_eq!(serving.ask("gpt", "second").await, (200, "ham".to_owned()));
