@@ -135,6 +135,9 @@ pub fn plan(
         None => Ok(Plan::Large { shadow, reason }),
         Some(obstacle) => Err(nobody(task, reason, obstacle)),
     };
+    if task.mode == Mode::Observe {
+        return without_small(Shadowing::No, Reason::Observe);
+    }
     let Some(small) = small else { return without_small(Shadowing::No, Reason::NoSmallModel) };
     if let Some(reason) = obstacle(small.capabilities, request, Some(task)) {
         return without_small(Shadowing::No, reason);
@@ -142,10 +145,8 @@ pub fn plan(
     if !task.labels.is_empty() && request.input.is_none() {
         return without_small(Shadowing::No, Reason::NoInput);
     }
-    match task.mode {
-        Mode::Observe => return without_small(Shadowing::No, Reason::Observe),
-        Mode::Shadow => return without_small(Shadowing::Yes, Reason::Shadow),
-        Mode::Live => {}
+    if task.mode == Mode::Shadow {
+        return without_small(Shadowing::Yes, Reason::Shadow);
     }
     let Some(certificate) = small.certificate else {
         return without_small(Shadowing::Yes, Reason::NoCertificate);

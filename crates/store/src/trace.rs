@@ -133,7 +133,7 @@ pub struct Trace {
     /// The large model's answer to an audited or shadowed request, when it has arrived. In shadow mode, the small
     /// model's.
     pub audit: Option<Call>,
-    /// Whether small and large gave the same answer, when both are known.
+    /// Whether the evidence agreed with the reply: the audit of a kept answer, or the shadow beside the large one's.
     pub agreed: Option<bool>,
     /// The right label, from feedback.
     pub gold: Option<String>,

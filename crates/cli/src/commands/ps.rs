@@ -7,6 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use std::time::Duration;
 use understudy_core::{Error, Result};
+use understudy_upstream::{HttpOptions, ProxyUse, http_client};
 
 #[derive(Debug, Args)]
 pub(crate) struct PsArgs {
@@ -57,7 +58,8 @@ pub(crate) async fn run(args: PsArgs, context: &Context) -> Result<()> {
 }
 
 async fn fetch(base: &str, key: Option<&SecretString>) -> Result<Value> {
-    let client = understudy_upstream::http_client(&understudy_upstream::HttpOptions::default())?;
+    // A gateway is on this machine or in this house: no proxy stands between.
+    let client = http_client(&HttpOptions { proxy: ProxyUse::Direct, ..HttpOptions::default() })?;
     let mut request = client.get(format!("{base}/v1/understudy/status")).timeout(Duration::from_secs(5));
     if let Some(key) = key {
         request = request.bearer_auth(key.expose_secret());

@@ -15,6 +15,8 @@ pub(crate) struct ServeArgs {
 
 pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<()> {
     log(args.log_json);
+    // Before anything is said: whoever reads that it listens may already send the signal.
+    let stopped = Stop::new();
     let gateway = Gateway::start(&context.config_path).await?;
     terminal::note(format_args!("understudy {} listens on http://{}/v1", env!("CARGO_PKG_VERSION"), gateway.address));
     for task in &gateway.shared.snapshot().tasks {
@@ -26,7 +28,7 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<()> {
             if certified { "certified" } else { "no certificate: the large model answers" }
         ));
     }
-    stopped().await;
+    stopped.received().await;
     terminal::note("draining: open requests are finished first");
     gateway.stop().await;
     Ok(())
@@ -40,21 +42,35 @@ pub(crate) fn log(json: bool) {
     drop(if json { builder.json().try_init() } else { builder.try_init() });
 }
 
-/// Resolves on SIGTERM or Ctrl-C.
-async fn stopped() {
+/// SIGTERM, where there is one, and Ctrl-C.
+struct Stop {
     #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+    terminate: Option<tokio::signal::unix::Signal>,
+}
+
+impl Stop {
+    fn new() -> Self {
+        Self {
+            #[cfg(unix)]
+            terminate: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok(),
+        }
+    }
+
+    async fn received(self) {
+        let interrupted = async {
+            // Without signals the process runs until it is killed, which loses nothing that was acknowledged.
+            if tokio::signal::ctrl_c().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        #[cfg(unix)]
+        if let Some(mut terminate) = self.terminate {
             tokio::select! {
                 _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
+                () = interrupted => {}
             }
             return;
         }
-    }
-    // Without signals the process runs until it is killed, which loses nothing that was acknowledged.
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
+        interrupted.await;
     }
 }

@@ -17,6 +17,7 @@ use std::time::Duration;
 use understudy_core::{Error, Mode, Result, Seed, TaskName, TaskSpec};
 use understudy_pilot::Verdict;
 use understudy_store::{Order, Trace, TraceFilter};
+use understudy_upstream::{HttpOptions, ProxyUse, http_client};
 
 /// Requests open at a time while observing: the answer key's server is idle most of the time.
 const OBSERVE_USERS: usize = 64;
@@ -33,7 +34,7 @@ pub(super) async fn run(
     upstream: &str,
     seed: Seed,
 ) -> Result<Tally> {
-    let network = understudy_upstream::http_client(&understudy_upstream::HttpOptions::default())?;
+    let network = http_client(&HttpOptions { proxy: ProxyUse::Direct, ..HttpOptions::default() })?;
     let application = Application {
         address: gateway.address,
         model: &args.large,

@@ -5,6 +5,8 @@ mod charts;
 mod page;
 mod plot;
 
+pub(super) use plot::count;
+
 use serde::Serialize;
 use std::{
     fs,

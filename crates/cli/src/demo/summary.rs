@@ -5,7 +5,7 @@ use super::{
     data::Order,
     report::{
         Command, Confusion, CurvePoint, DemoReport, EvidencePoint, Figure, Latency, Named, ReliabilityBin, Saving,
-        SpendPoint, Withdrawn,
+        SpendPoint, Withdrawn, count,
     },
     tally::{Row, Tally, large_usage},
     world::{TASK, World},
@@ -38,8 +38,10 @@ pub(super) fn report(tally: &Tally, world: &World, args: &DemoArgs, _context: &C
     DemoReport {
         task: TASK.to_owned(),
         corpus: match world.is_mail {
-            true => format!("{} real e-mails of 2001–2002 (SpamAssassin public corpus)", world.items.len()),
-            false => format!("{} texts of your own", world.items.len()),
+            true => {
+                format!("{} real e-mails of 2001–2002 (SpamAssassin public corpus)", count(world.items.len() as u64))
+            }
+            false => format!("{} texts of your own", count(world.items.len() as u64)),
         },
         order: match args.order {
             Order::Random => {

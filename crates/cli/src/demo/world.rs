@@ -3,6 +3,7 @@
 use super::{
     DemoArgs,
     data::{self, Item, Order},
+    report::count,
     traffic::{CLOSE, OPEN, message},
 };
 use crate::{
@@ -117,7 +118,7 @@ impl World {
                 "by date: this traffic drifts, which breaks what a certificate assumes; the audits must notice"
             }
         };
-        terminal::say(format_args!("  {} requests over HTTP, {order}.", self.items.len()));
+        terminal::say(format_args!("  {} requests over HTTP, {order}.", count(self.items.len() as u64)));
         match &self.upstream {
             Some(url) => terminal::say(format_args!("  Large model: {} at {url}.", args.large)),
             None => terminal::say(format_args!(

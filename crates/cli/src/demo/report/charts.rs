@@ -41,14 +41,8 @@ pub(super) fn certification(report: &DemoReport) -> Option<String> {
         plot.rule((kept, 0.0), (kept, bound), "drop");
         plot.dot((kept, bound), 5.0, "mark");
         let text = format!("{} kept from confidence {}", percent(kept, 1), confidence(threshold));
-        plot.label((kept, bound), (-10.0, -24.0), &text, "strong", Anchor::End);
-        plot.label(
-            (kept, bound),
-            (-10.0, -10.0 + 24.0),
-            &format!("bound {}", percent(bound, 2)),
-            "first-text",
-            Anchor::End,
-        );
+        plot.label((kept, bound), (-10.0, -30.0), &text, "strong", Anchor::End);
+        plot.label((kept, bound), (-10.0, -14.0), &format!("bound {}", percent(bound, 2)), "first-text", Anchor::End);
     }
     Some(plot.finish())
 }

@@ -210,7 +210,7 @@ pub(super) fn percent(share: f64, decimals: usize) -> String {
 }
 
 /// A whole number with thin spaces between thousands.
-pub(super) fn count(n: u64) -> String {
+pub(in crate::demo) fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
