@@ -1,7 +1,7 @@
 //! Generation: total tokens per second of the [`Generator`] against llama.cpp's own batching, which is a plain loop
 //! over its bindings with the same file, prompts, threads, batch size and greedy choice, in the same run. The rounds
 //! alternate; medians are compared. llama.cpp runs with one pool of cells for all sequences and with one pool each,
-//! and the faster of the two counts.
+//! with as many cells as the generator has, and the faster of the two counts.
 
 use futures_util::future::join_all;
 use llama_cpp_2::{
@@ -41,7 +41,8 @@ pub(crate) struct GenerationArgs {
     json: bool,
 }
 
-const CONTEXT: u32 = 4_096;
+/// Cells of an answer besides its own tokens; no prompt is longer.
+const PROMPT_CELLS: u32 = 448;
 const BATCH: u32 = 512;
 const SYSTEM: &str = "You are a helpful assistant. Answer in full sentences.";
 
@@ -71,6 +72,8 @@ pub(crate) async fn run(args: GenerationArgs) -> Result<()> {
             "concurrency": concurrency,
             "tokens_per_s": rates.ours,
             "llama_cpp_tokens_per_s": theirs,
+            "llama_cpp_one_pool_tokens_per_s": rates.one_pool,
+            "llama_cpp_pool_each_tokens_per_s": rates.pool_each,
             "ratio": ratio,
         }));
     }
@@ -98,7 +101,7 @@ struct Rates {
 async fn measure(setup: &Setup<'_>, rounds: usize) -> Result<Rates> {
     let mut options = GeneratorOptions::new("bench".into());
     options.threads = setup.threads;
-    options.context_tokens = CONTEXT;
+    options.context_tokens = PROMPT_CELLS + setup.tokens;
     options.max_batch = BATCH;
     options.max_sequences = sequences(setup);
     // Both sides compute every prompt in full.
@@ -112,6 +115,12 @@ async fn measure(setup: &Setup<'_>, rounds: usize) -> Result<Rates> {
     // Round 0 warms up.
     for round in 0..=rounds {
         let prompts: Vec<String> = (0..setup.concurrency).map(|i| prompt(round * setup.concurrency + i)).collect();
+        for prompt in &prompts {
+            let (ours, theirs) = (generator.count_tokens(&messages(prompt))?, peer.tokens(prompt)?.len());
+            if ours != theirs {
+                return Err(failed(format!("its prompt has {theirs} tokens, the generator's {ours}")));
+            }
+        }
         for turn in 0..3 {
             let side = (round + turn) % 3;
             let start = Instant::now();
@@ -134,11 +143,7 @@ async fn ours(generator: &Generator, prompts: &[String], tokens: u32) -> Result<
     let requests: Vec<Request> = prompts
         .iter()
         .map(|prompt| {
-            let messages = vec![
-                Message { role: Role::System, text: SYSTEM.to_owned() },
-                Message { role: Role::User, text: prompt.clone() },
-            ];
-            let mut request = Request::new(TraceId::from_parts(0, 0), "bench".into(), messages);
+            let mut request = Request::new(TraceId::from_parts(0, 0), "bench".into(), messages(prompt));
             request.sampling.max_tokens = Some(tokens);
             request.sampling.temperature = Some(0.0);
             request
@@ -149,6 +154,10 @@ async fn ours(generator: &Generator, prompts: &[String], tokens: u32) -> Result<
         drawn += answer?.usage.output_tokens;
     }
     Ok(drawn)
+}
+
+fn messages(prompt: &str) -> Vec<Message> {
+    [(Role::System, SYSTEM), (Role::User, prompt)].map(|(role, text)| Message { role, text: text.to_owned() }).into()
 }
 
 /// llama.cpp by itself.
@@ -173,7 +182,7 @@ impl Peer {
     fn context(&self, setup: &Setup<'_>, unified: bool) -> Result<LlamaContext<'_>> {
         let threads = i32::try_from(setup.threads).unwrap_or(1);
         let params = LlamaContextParams::default()
-            .with_n_ctx(NonZeroU32::new(CONTEXT))
+            .with_n_ctx(NonZeroU32::new((PROMPT_CELLS + setup.tokens) * sequences(setup)))
             .with_n_batch(BATCH)
             .with_n_ubatch(BATCH)
             .with_n_seq_max(sequences(setup))
@@ -185,11 +194,20 @@ impl Peer {
         self.model.new_context(&BACKEND, params).map_err(failed)
     }
 
+    /// The prompt in the model's chat template.
+    fn tokens(&self, prompt: &str) -> Result<Vec<LlamaToken>> {
+        let template = self.model.chat_template(None).map_err(failed)?;
+        let chat = [("system", SYSTEM), ("user", prompt)]
+            .map(|(role, text)| LlamaChatMessage::new(role.to_owned(), text.to_owned()).map_err(failed));
+        let chat: Vec<LlamaChatMessage> = chat.into_iter().collect::<Result<_>>()?;
+        let text = self.model.apply_chat_template(&template, &chat, true).map_err(failed)?;
+        Ok(self.model.vocab().tokenize(text.as_bytes(), false, true))
+    }
+
     /// All prompts in full batches, then all answers step by step.
     fn generate(&self, context: &mut LlamaContext<'_>, prompts: &[String], tokens: u32) -> Result<u64> {
         context.clear_kv_cache();
         let vocab = self.model.vocab();
-        let template = self.model.chat_template(None).map_err(failed)?;
         let mut sampler = LlamaSampler::greedy();
         let mut batch = LlamaBatch::new(BATCH as usize, 1);
         let mut next: Vec<Option<LlamaToken>> = vec![None; prompts.len()];
@@ -197,11 +215,7 @@ impl Peer {
         let mut outputs: Vec<(usize, i32)> = Vec::new();
         let mut drawn = 0;
         for (sequence, prompt) in (0i32..).zip(prompts) {
-            let chat = [("system", SYSTEM), ("user", prompt.as_str())]
-                .map(|(role, text)| LlamaChatMessage::new(role.to_owned(), text.to_owned()).map_err(failed));
-            let chat: Vec<LlamaChatMessage> = chat.into_iter().collect::<Result<_>>()?;
-            let text = self.model.apply_chat_template(&template, &chat, true).map_err(failed)?;
-            let prompt = vocab.tokenize(text.as_bytes(), false, true);
+            let prompt = self.tokens(prompt)?;
             for (at, token) in (0i32..).zip(&prompt) {
                 if batch.n_tokens() == BATCH.cast_signed() {
                     context.decode(&mut batch).map_err(failed)?;

@@ -5,10 +5,11 @@
 //! routing and downloads nothing. `serve` calls it as a [`Backend`], `pilot` and the command line as well.
 //!
 //! *Reproducibility.* The same request with the same seed gives the same text on the same machine and build, as long
-//! as it runs alone. In company, llama.cpp's attention takes another kernel from 64 tokens a batch on, which rounds
-//! otherwise: with 8-bit activations that moved a log-probability of SmolLM2-135M by up to 0.3, enough to turn a
-//! near-tie. With `max_batch` below 64 the answers were equal bit for bit (x86-64, Q8_0), at slower prompts. Without a
-//! seed, sampling is seeded by the request's id.
+//! as it runs alone. In company its prompt is cut elsewhere, and llama.cpp's attention takes another kernel for 64
+//! tokens of a prompt or more, which rounds otherwise: with 8-bit activations that moved a log-probability of
+//! SmolLM2-135M by up to 0.3, enough to turn a near-tie. With `max_batch` below 64 the answers were equal bit for bit
+//! (x86-64, Q8_0), at slower prompts; so they are only up to 511 tokens where there are several threads, among which
+//! an answer that runs alone splits longer attention. Without a seed, sampling is seeded by the request's id.
 
 mod engine;
 mod grammar;
@@ -69,7 +70,8 @@ pub struct GeneratorOptions {
     pub name: ModelName,
     /// Threads that compute; at least 1.
     pub threads: usize,
-    /// Tokens that fit into the key–value cache, over all concurrent answers and kept prefixes.
+    /// Tokens that prompt and answer may have together, at most what the model was trained with. Memory for them is
+    /// set aside for every concurrent answer: 47 MB each for 2,048 tokens of SmolLM2-135M.
     pub context_tokens: u32,
     /// Most answers that are written at the same time, 1 to 256; the others queue.
     pub max_sequences: u32,
@@ -89,13 +91,13 @@ pub struct GeneratorOptions {
 }
 
 impl GeneratorOptions {
-    /// Defaults: all cores, 8,192 tokens shared by 8 answers, 512 tokens a step, greedy.
+    /// Defaults: all cores, 8 answers of 2,048 tokens, 512 tokens a step, greedy.
     #[must_use]
     pub fn new(name: ModelName) -> Self {
         Self {
             name,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
-            context_tokens: 8_192,
+            context_tokens: 2_048,
             max_sequences: 8,
             max_batch: 512,
             max_waiting: 256,
@@ -117,8 +119,8 @@ impl GeneratorOptions {
         if self.max_batch < self.max_sequences {
             return wrong("max_batch must be at least max_sequences");
         }
-        if self.context_tokens < 16 || self.context_tokens > 1 << 24 {
-            return wrong("context_tokens must be 16 to 16,777,216");
+        if self.context_tokens < 16 || self.context_tokens > (1 << 24) / self.max_sequences {
+            return wrong("context_tokens must be at least 16, and at most 16,777,216 over all max_sequences");
         }
         Ok(())
     }
@@ -131,8 +133,6 @@ struct Prepare {
     template: ChatTemplate,
     forbidden: Forbidden,
     options: GeneratorOptions,
-    /// Tokens that prompt and answer may have together.
-    limit: usize,
 }
 
 /// A loaded model that answers. Dropping it ends its thread; unfinished answers end with `Unavailable`.
@@ -152,7 +152,7 @@ impl Generator {
     /// # Errors
     /// `NotFound` when there is no such file, `Data` when llama.cpp cannot read it or it has no chat template,
     /// `Invalid` when an option is out of range, `Internal` when memory does not suffice.
-    pub fn load(path: &Path, options: GeneratorOptions) -> Result<Self> {
+    pub fn load(path: &Path, mut options: GeneratorOptions) -> Result<Self> {
         options.check()?;
         if !path.is_file() {
             return Err(Error::not_found(format!("load model {}: there is no such file", path.display())));
@@ -165,7 +165,7 @@ impl Generator {
         let model = Arc::new(model);
         let template = ChatTemplate::of(&model, options.template.as_deref()).map_err(|e| e.context(&what))?;
         let forbidden = Forbidden::of(&model);
-        let limit = options.context_tokens.min(model.n_ctx_train().max(1));
+        options.context_tokens = options.context_tokens.min(model.n_ctx_train().max(16));
 
         let (jobs, receiver) = mpsc::channel();
         let (ready, started) = mpsc::channel();
@@ -185,7 +185,9 @@ impl Generator {
         match started.recv() {
             Ok(Ok(())) => {}
             Ok(Err(e)) => {
-                return Err(Error::internal(format!("{what}: no context ({e}); use fewer context_tokens")));
+                return Err(Error::internal(format!(
+                    "{what}: no context ({e}); use fewer context_tokens or max_sequences"
+                )));
             }
             Err(_) => return Err(Error::internal(format!("{what}: its thread ended"))),
         }
@@ -193,14 +195,14 @@ impl Generator {
         Ok(Self {
             capabilities: Capabilities {
                 place: Place::Local,
-                context_tokens: Some(limit),
+                context_tokens: Some(options.context_tokens),
                 multimodal: false,
                 tools: false,
                 many_choices: false,
                 languages: Vec::new(),
             },
             queue: Arc::new(Semaphore::new(places)),
-            prepare: Arc::new(Prepare { model, template, forbidden, options, limit: limit as usize }),
+            prepare: Arc::new(Prepare { model, template, forbidden, options }),
             jobs: Some(jobs),
             engine: Some(engine),
         })
@@ -342,7 +344,7 @@ impl Prepare {
 
     /// Most tokens to draw: what the request asks for, else the default as far as it fits.
     fn answer_length(&self, prompt: usize, asked: Option<u32>) -> Result<usize> {
-        let room = self.limit.saturating_sub(prompt);
+        let room = (self.options.context_tokens as usize).saturating_sub(prompt);
         let wanted = asked.map(|n| n as usize);
         if prompt == 0 || wanted == Some(0) {
             return Err(Error::invalid("answer: the prompt or max_tokens is empty").with_param("max_tokens"));
@@ -351,7 +353,7 @@ impl Prepare {
             let asked = wanted.map_or_else(String::new, |n| format!(" and {n} are asked for"));
             return Err(Error::invalid(format!(
                 "fit the request into the context: prompt has {prompt} tokens{asked}, the model takes {}",
-                self.limit
+                self.options.context_tokens
             ))
             .with_param(if room == 0 { "messages" } else { "max_tokens" }));
         }
@@ -391,13 +393,13 @@ fn new_context<'m>(
 fn context_params(options: &GeneratorOptions) -> LlamaContextParams {
     let threads = i32::try_from(options.threads).expect("checked");
     LlamaContextParams::default()
-        .with_n_ctx(NonZeroU32::new(options.context_tokens))
+        .with_n_ctx(NonZeroU32::new(options.context_tokens * options.max_sequences))
         .with_n_batch(options.max_batch)
         .with_n_ubatch(options.max_batch.min(512))
         .with_n_seq_max(options.max_sequences)
-        // One pool of cells for all answers: a long one may use what short ones leave, and prefixes are shared
-        // without copying.
-        .with_kv_unified(true)
+        // A pool of cells for each answer: its attention then never passes over the others' cells, which in one
+        // common pool grow with the number of answers.
+        .with_kv_unified(false)
         .with_no_perf(true)
         .with_n_threads(threads)
         .with_n_threads_batch(threads)
@@ -407,7 +409,7 @@ fn limits(options: &GeneratorOptions, model: &LlamaModel) -> Limits {
     Limits {
         name: options.name.clone(),
         sequences: options.max_sequences as usize,
-        cells: options.context_tokens as usize,
+        tokens: options.context_tokens as usize,
         batch: options.max_batch as usize,
         // A recurrent state cannot be cut at a token.
         reuse: options.prefix_reuse == PrefixReuse::On && !model.is_recurrent() && !model.is_hybrid(),

@@ -54,6 +54,7 @@ pub(crate) async fn run(args: RunArgs, context: &Context) -> Result<()> {
     let clock = SystemClock::new();
     let options = GeneratorOptions {
         threads: cores(args.threads),
+        context_tokens: 8_192,
         max_sequences: 1,
         ..GeneratorOptions::new(ModelName::new(args.model.clone()))
     };

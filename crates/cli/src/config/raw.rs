@@ -130,7 +130,7 @@ pub(super) struct Local {
     pub(super) precision: String,
     #[serde(default = "eight")]
     pub(super) parallel: u32,
-    #[serde(default = "eight_thousand")]
+    #[serde(default = "two_thousand")]
     pub(super) context_tokens: u32,
 }
 
@@ -142,8 +142,8 @@ fn eight() -> u32 {
     8
 }
 
-fn eight_thousand() -> u32 {
-    8192
+fn two_thousand() -> u32 {
+    2048
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,7 +1,8 @@
 //! The engine: one thread that owns the context and steps all answers together.
 //!
 //! Every step builds one llama.cpp batch: the next token of every answer that is being written, then as much of the
-//! waiting prompts as fits. Requests join and leave between steps.
+//! waiting prompts as fits. Requests join and leave between steps. llama.cpp computes neighbouring sequences together
+//! if they come in ascending order, so a batch is ordered by slot.
 
 use super::{
     sample::{Logprobs, Sampler},
@@ -35,7 +36,8 @@ pub(super) struct Job {
 pub(super) struct Limits {
     pub(super) name: ModelName,
     pub(super) sequences: usize,
-    pub(super) cells: usize,
+    /// Tokens that prompt and answer may have together: the cells of each sequence.
+    pub(super) tokens: usize,
     pub(super) batch: usize,
     pub(super) reuse: bool,
 }
@@ -72,7 +74,7 @@ impl<'m> Engine<'m> {
         Self {
             model,
             context,
-            slots: Slots::new(limits.sequences, limits.cells),
+            slots: Slots::new(limits.sequences, limits.tokens),
             waiting: VecDeque::new(),
             writing: Vec::with_capacity(limits.sequences),
             batch: LlamaBatch::new(limits.batch, 1),
@@ -134,23 +136,20 @@ impl<'m> Engine<'m> {
     /// Gives waiting requests a place, first come, first served.
     fn admit(&mut self) {
         while let Some(job) = self.waiting.front() {
-            let promised = job.prompt.len() + job.max_tokens;
-            let Some(placement) = self.slots.place(&job.prompt, promised, self.limits.reuse) else { break };
+            let Some(placement) = self.slots.place(&job.prompt, self.limits.reuse) else { break };
             let job = self.waiting.pop_front().expect("it is the front");
             let slot = placement.slot;
-            if placement.clear.contains(&slot) {
-                self.forget(slot, 0);
-            }
             if let Some(source) = placement.copy_from {
-                // In a unified cache this only marks the cells as shared.
-                self.context.copy_cache(sequence(source), sequence(slot), position(placement.reused));
-            } else if !placement.clear.contains(&slot) && !self.forget(slot, placement.reused) {
+                // Between pools llama.cpp copies whole ones only. The copies are made before the next batch is
+                // computed, in the order of these calls, and only then are cells written.
+                self.context
+                    .copy_kv_cache_seq(sequence(source), sequence(slot), None, None)
+                    .expect("no position is given that could be too large");
+            }
+            if !self.forget(slot, placement.reused) {
                 // A cache that cannot be cut (recurrent state) is read from the start.
                 self.forget(slot, 0);
-                self.slots.cut(slot, 0);
-            }
-            for &victim in placement.clear.iter().filter(|&&v| v != slot) {
-                self.forget(victim, 0);
+                self.slots.clear(slot);
             }
             self.writing.push(Writing {
                 reused: self.slots.len(slot),
@@ -175,27 +174,33 @@ impl<'m> Engine<'m> {
 
     fn fill_batch(&mut self) {
         self.batch.clear();
+        // Running answers first; the room that they leave goes to the prompts, first come, first served.
+        let mut room = self.limits.batch - self.writing.iter().filter(|w| w.next.is_some()).count();
         for w in &mut self.writing {
-            (w.output, w.batched) = (None, 0);
-            if let Some(token) = w.next {
-                w.output = Some(self.batch.n_tokens());
-                w.batched = 1;
-                add(&mut self.batch, token, self.slots.len(w.slot), w.slot, true);
+            w.output = None;
+            w.batched = match w.next {
+                Some(_) => 1,
+                None => room.min(w.job.prompt.len() - self.slots.len(w.slot)),
+            };
+            if w.next.is_none() {
+                room -= w.batched;
             }
         }
-        for w in self.writing.iter_mut().filter(|w| w.next.is_none()) {
-            let room = self.limits.batch - usize::try_from(self.batch.n_tokens()).expect("a count");
+        let mut by_slot: Vec<&mut Writing> = self.writing.iter_mut().collect();
+        by_slot.sort_by_key(|w| w.slot);
+        for w in by_slot {
             let done = self.slots.len(w.slot);
-            w.batched = room.min(w.job.prompt.len() - done);
-            for (i, &token) in w.job.prompt[done..done + w.batched].iter().enumerate() {
-                let last = done + i + 1 == w.job.prompt.len();
+            let tokens = match &w.next {
+                Some(token) => std::slice::from_ref(token),
+                None => &w.job.prompt[done..done + w.batched],
+            };
+            let end = if w.next.is_some() { done + 1 } else { w.job.prompt.len() };
+            for (at, &token) in (done..).zip(tokens) {
+                let last = at + 1 == end;
                 if last {
                     w.output = Some(self.batch.n_tokens());
                 }
-                add(&mut self.batch, token, done + i, w.slot, last);
-            }
-            if w.batched == room {
-                break;
+                add(&mut self.batch, token, at, w.slot, last);
             }
         }
     }
@@ -235,6 +240,7 @@ impl<'m> Engine<'m> {
         for w in failed {
             self.forget(w.slot, 0);
             self.slots.clear(w.slot);
+            self.slots.release(w.slot);
             let _ = w.job.reply.send(Err(Error::internal(format!("compute the answer: {why}"))));
         }
     }

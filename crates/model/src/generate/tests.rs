@@ -35,7 +35,7 @@ fn load(change: impl FnOnce(&mut GeneratorOptions)) -> Option<Generator> {
     let mut options = GeneratorOptions::new("smollm2".into());
     // One thread waits for no other: the tests stay quick on a busy machine.
     options.threads = 1;
-    options.context_tokens = 4_096;
+    options.context_tokens = 1_024;
     // Below 64 tokens a batch, llama.cpp computes every row alike whatever the batch: answers can be compared exactly.
     options.max_batch = 48;
     change(&mut options);
@@ -268,6 +268,41 @@ fn a_reused_prefix_gives_the_cold_answer() {
 }
 
 #[test]
+fn a_prefix_copied_from_a_running_answer_gives_the_cold_answer() {
+    let cold = load(|o| o.prefix_reuse = PrefixReuse::Off);
+    let Some((warm, cold)) = load(|_| ()).zip(cold) else { return };
+    let ask = |question: &str, tokens| {
+        let mut r = request(question, tokens);
+        let system = "You answer questions about a town with one station, two bridges and a market on Saturdays.";
+        r.messages.insert(0, Message { role: Role::System, text: system.repeat(4) });
+        r.sampling.logprobs = Some(0);
+        r
+    };
+    run(async {
+        let long = ask("Write a long story about the town.", 200);
+        let mut story = warm.stream(&long).await.expect("a stream");
+        let mut told = String::new();
+        while told.is_empty() {
+            if let Event::Delta { text, .. } = story.next().await.expect("an event").expect("no error") {
+                told.push_str(&text);
+            }
+        }
+        let requests = ["When is the market?", "How many bridges are there?"].map(|q| ask(q, 20));
+        for (r, a) in requests.iter().zip(join_all(requests.iter().map(|r| warm.answer(r))).await) {
+            let (a, b) = (a.expect("an answer"), cold.answer(r).await.expect("an answer"));
+            assert!(a.usage.cached_input_tokens > 64, "{:?}", a.usage);
+            assert_eq!((a.text, a.logprobs), (b.text, b.logprobs));
+        }
+        // The lender is unharmed.
+        while let Some(event) = story.next().await {
+            if let Event::End(answer) = event.expect("no error") {
+                assert_eq!(answer.text, cold.answer(&long).await.expect("an answer").text);
+            }
+        }
+    });
+}
+
+#[test]
 fn log_probabilities_are_a_distribution_and_greedy_takes_its_mode() {
     let Some(generator) = load(|_| ()) else { return };
     let mut r = request(QUESTIONS[2], 16);
@@ -324,9 +359,10 @@ fn a_prompt_that_does_not_fit_is_refused_with_the_numbers() {
 }
 
 #[test]
-fn more_answers_than_cells_take_turns_and_a_long_prompt_is_read_in_chunks() {
+fn more_answers_than_places_take_turns_and_a_long_prompt_is_read_in_chunks() {
     let Some(generator) = load(|o| {
-        o.context_tokens = 512;
+        o.max_sequences = 3;
+        o.context_tokens = 256;
         o.max_batch = 32;
     }) else {
         return;
@@ -359,8 +395,7 @@ fn the_prompt_is_the_models_own_template() {
 fn unfinished_answers_end_when_the_model_is_unloaded() {
     let Some(generator) = load(|_| ()) else { return };
     run(async {
-        let mut stream =
-            generator.stream(&request("Tell me everything about the sea.", 1_000)).await.expect("a stream");
+        let mut stream = generator.stream(&request("Tell me everything about the sea.", 900)).await.expect("a stream");
         assert!(stream.next().await.expect("an event").is_ok());
         drop(generator);
         let mut last = None;
