@@ -159,9 +159,9 @@ struct Checker<'a> {
 
 impl Checker<'_> {
     fn config(&self, raw: raw::Config) -> Result<Config> {
-        let upstreams = self.each(&raw.upstream, "upstream", |name, u| self.upstream(name, u))?;
-        let models = self.each(&raw.model, "model", |name, m| self.model(name, m, &raw.server, &upstreams))?;
-        let locals = self.each(&raw.local, "local", |name, l| self.local(name, l))?;
+        let upstreams = each(&raw.upstream, |name, u| self.upstream(name, u))?;
+        let models = each(&raw.model, |name, m| self.model(name, m, &raw.server, &upstreams))?;
+        let locals = each(&raw.local, |name, l| self.local(name, l))?;
         if let Some(name) = locals.keys().find(|name| models.contains_key(*name)) {
             return Err(self.wrong(&["local", name], "also a [model.…]: one name can mean only one model"));
         }
@@ -420,15 +420,6 @@ impl Checker<'_> {
         Ok(ConfiguredTask { spec, max_bytes: raw.input.max_bytes })
     }
 
-    fn each<R, T>(
-        &self,
-        raw: &BTreeMap<String, R>,
-        _table: &str,
-        check: impl Fn(&str, &R) -> Result<T>,
-    ) -> Result<BTreeMap<String, T>> {
-        raw.iter().map(|(name, value)| Ok((name.clone(), check(name, value)?))).collect()
-    }
-
     fn choice<T: Copy>(&self, at: &[&str], value: &str, choices: &[(&str, T)]) -> Result<T> {
         choices.iter().find(|(name, _)| *name == value).map(|(_, choice)| *choice).ok_or_else(|| {
             let names: Vec<String> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
@@ -450,6 +441,11 @@ impl Checker<'_> {
     fn wrong(&self, at: &[&str], what: &str) -> Error {
         self.located.wrong(at, what)
     }
+}
+
+/// Checks the tables of one kind, by name.
+fn each<R, T>(raw: &BTreeMap<String, R>, check: impl Fn(&str, &R) -> Result<T>) -> Result<BTreeMap<String, T>> {
+    raw.iter().map(|(name, value)| Ok((name.clone(), check(name, value)?))).collect()
 }
 
 fn unknown<'n>(kind: &str, name: &str, known: impl Iterator<Item = &'n String>) -> String {

@@ -32,7 +32,7 @@ async fn a_gateway_serves_its_rows_are_listed_and_sigterm_drains_it() {
     assert_eq!(rows[0]["large"]["cost"], 7000);
     let id = rows[0]["id"].as_str().expect("an id");
     let page = run(folder.path(), &["traces", "show", id]);
-    for said in [id, "triage (observe)", "$0.000007", "large: no_small_model", "first"] {
+    for said in [id, "triage (observe)", "$0.000007", "large: observe", "first"] {
         assert!(page.out.contains(said), "{said} in\n{}", page.out);
     }
     let table = run(folder.path(), &["traces", "--errors"]);
