@@ -4,6 +4,7 @@
 //! again. What is no longer used is dropped with the last picture that holds it.
 
 use crate::config::{Config, ConfiguredTask, Latency, Local, Precision, RemoteModel, Source, Upstream};
+use crate::training::base_model;
 use std::{
     collections::{BTreeMap, HashMap},
     io::{BufRead, BufReader},
@@ -200,6 +201,15 @@ impl Composer {
     pub(crate) fn classifier(&self, artifact: &Artifact, models_dir: &Path, threads: usize) -> Result<Classifier> {
         let manifest = artifact.manifest();
         let installed = installed::load(models_dir, manifest.base.name.as_str())?;
+        // A certificate is bound to the artifact, and the artifact to its base: another base is another model.
+        if base_model(&installed).hash != manifest.base.hash {
+            return Err(Error::data(format!(
+                "load artifact {}: the installed `{}` is not the one it was trained on; install that one again, or train \
+                 and certify anew",
+                artifact.dir().display(),
+                manifest.base.name
+            )));
+        }
         let dtype = match manifest.dtype {
             understudy_model::artifact::Dtype::F32 => Dtype::F32,
             understudy_model::artifact::Dtype::Int8 => Dtype::Int8,
