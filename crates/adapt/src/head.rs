@@ -6,7 +6,6 @@
 //! these: they come later, from elsewhere.
 
 use crate::{
-    lbfgs::{self, Limits},
     matrix::{Blocks, Matrix},
     split::{FOLDS, Place, Use},
     temperature,
@@ -14,6 +13,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use understudy_core::{Error, Result};
 use understudy_kernels::{Activation, Dtype, Linear, LinearScratch};
+use understudy_learn::lbfgs::{self, Limits};
 use understudy_model::head::Head;
 
 /// How to fit a head, unchecked.

@@ -6,7 +6,6 @@
 pub mod artifact;
 pub mod dataset;
 pub mod head;
-mod lbfgs;
 pub mod matrix;
 pub mod metrics;
 pub mod split;

@@ -60,6 +60,9 @@ pub struct RecordedAnswer {
     /// Output tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_out: Option<u64>,
+    /// Characters of the full answer, where its text was not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out_chars: Option<u64>,
 }
 
 impl RecordedAnswer {

@@ -13,15 +13,15 @@ const RESOLUTION: f64 = 1e-10;
 
 /// When to stop.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// Largest absolute entry of the gradient at which the point counts as the minimum.
-    pub(crate) tolerance: f64,
+    pub tolerance: f64,
     /// Most steps.
-    pub(crate) max_iterations: usize,
+    pub max_iterations: usize,
 }
 
 /// Moves `x` to the minimum of `f`, which returns the value and fills in the gradient. Returns the number of steps.
-pub(crate) fn minimise(x: &mut [f64], limits: Limits, mut f: impl FnMut(&[f64], &mut [f64]) -> f64) -> usize {
+pub fn minimise(x: &mut [f64], limits: Limits, mut f: impl FnMut(&[f64], &mut [f64]) -> f64) -> usize {
     let mut gradient = vec![0.0; x.len()];
     let mut value = f(x, &mut gradient);
     let mut memory: VecDeque<Pair> = VecDeque::with_capacity(MEMORY);

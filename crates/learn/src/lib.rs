@@ -1,0 +1,6 @@
+//! Small classical learners as pure functions of numbers: optimisers and the models that routers, gates and heads are
+//! made of.
+//!
+//! Knows no request, no model and no file. Everything is deterministic given its seed.
+
+pub mod lbfgs;
