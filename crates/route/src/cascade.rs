@@ -2,7 +2,7 @@
 
 use crate::plan::{Plan, Reason, Shadowing};
 use std::sync::Arc;
-use understudy_core::{Answer, Certificate, Confidence, Error, error::Escalation};
+use understudy_core::{Answer, Certificate, Error, error::Escalation};
 
 /// Which of a task's two models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Cascade {
     pub fn start(plan: Plan, audit_draw: f64) -> (Self, Step) {
         let (asked, reason, certificate) = match &plan {
             Plan::Large { reason, .. } => (Tier::Large, *reason, None),
-            Plan::SmallFirst { certificate, .. } => (Tier::Small, Reason::Unsure, Some(certificate.clone())),
+            Plan::SmallFirst { gate, .. } => (Tier::Small, Reason::Unsure, gate.certificate().cloned()),
         };
         let decision = Decision { reason, certificate, audit_probability: None, audited: false };
         (Self { plan, asked, audit_draw, decision }, Step::Ask(asked))
@@ -78,10 +78,16 @@ impl Cascade {
                 Ok(_) => Step::Reply { from: Tier::Large, after: None },
                 Err(error) => Step::Fail(error.clone()),
             },
-            (Plan::SmallFirst { certificate, audit_probability, large_obstacle }, Tier::Small) => {
-                let (certificate, probability, obstacle) = (certificate.clone(), *audit_probability, *large_obstacle);
+            (Plan::SmallFirst { gate, audit_probability, large_obstacle }, Tier::Small) => {
+                let (probability, obstacle) = (*audit_probability, *large_obstacle);
                 match outcome {
-                    Ok(answer) => self.gate(answer.confidence, &certificate, probability, obstacle),
+                    Ok(answer) if gate.keeps(answer) => self.keep(probability),
+                    Ok(_) => self.escalate(Reason::Unsure, obstacle, || {
+                        Error::unavailable(
+                            "answer locally: the small model is below its certified confidence, and no other model may \
+                             be asked for this task",
+                        )
+                    }),
                     Err(error) if error.kind().escalation() == Escalation::Allowed => {
                         self.escalate(Reason::SmallFailed, obstacle, || error.clone())
                     }
@@ -97,22 +103,7 @@ impl Cascade {
         &self.decision
     }
 
-    /// Keeps what the certificate allows. An answer without a calibrated confidence is never kept.
-    fn gate(
-        &mut self,
-        confidence: Option<Confidence>,
-        certificate: &Certificate,
-        audit_probability: f64,
-        obstacle: Option<Reason>,
-    ) -> Step {
-        if !confidence.is_some_and(|confidence| certificate.allows(confidence)) {
-            return self.escalate(Reason::Unsure, obstacle, || {
-                Error::unavailable(
-                    "answer locally: the small model is below its certified confidence, and no other model may be \
-                     asked for this task",
-                )
-            });
-        }
+    fn keep(&mut self, audit_probability: f64) -> Step {
         let audited = self.audit_draw < audit_probability;
         self.decision.reason = Reason::Confident;
         self.decision.audit_probability = Some(audit_probability);
@@ -133,8 +124,9 @@ impl Cascade {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gate::Gate;
     use crate::plan::tests::certificate;
-    use understudy_core::Usage;
+    use understudy_core::{Confidence, Usage};
 
     fn answer(confidence: f64) -> Answer {
         let mut answer = Answer::text("mini".into(), "spam", Usage::default());
@@ -143,7 +135,7 @@ mod tests {
     }
 
     fn small_first(large_obstacle: Option<Reason>) -> Plan {
-        Plan::SmallFirst { certificate: certificate(0.9), audit_probability: 0.1, large_obstacle }
+        Plan::SmallFirst { gate: Gate::Certified(certificate(0.9)), audit_probability: 0.1, large_obstacle }
     }
 
     #[test]

@@ -8,11 +8,13 @@
 
 pub mod cascade;
 pub mod constraints;
+pub mod gate;
 pub mod matching;
 pub mod plan;
 pub mod router;
 
 pub use cascade::{Cascade, Decision, Step, Tier};
+pub use gate::Gate;
 pub use matching::{Target, target};
-pub use plan::{Large, Plan, Reason, Small, plan};
-pub use router::{Advice, AlwaysTry, Router};
+pub use plan::{Large, Plan, Reason, Small, plan, rehearse};
+pub use router::{Advice, AlwaysTry, Router, UpTo};

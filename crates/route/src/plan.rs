@@ -2,6 +2,7 @@
 
 use crate::{
     constraints::obstacle,
+    gate::Gate,
     router::{Advice, Router},
 };
 use std::sync::Arc;
@@ -104,10 +105,10 @@ pub enum Plan {
         /// Why.
         reason: Reason,
     },
-    /// The small model is asked; what its certificate allows is kept, the rest goes on.
+    /// The small model is asked; what the gate lets through is kept, the rest goes on.
     SmallFirst {
-        /// The certificate in force.
-        certificate: Arc<Certificate>,
+        /// Decides which answers are kept.
+        gate: Gate,
         /// Probability with which a kept answer is audited, in [0, 1]; 0 where no large model may be asked.
         audit_probability: f64,
         /// What stands in the way of the large model, if anything: then an unsure answer is an error.
@@ -115,7 +116,8 @@ pub enum Plan {
     },
 }
 
-/// Plans one request of a task. `small` and `large` are the models that are ready to be asked.
+/// Plans one request of a task. `small` and `large` are the models that are ready to be asked. The small model's
+/// certificate is its gate; without one it answers nothing.
 ///
 /// # Errors
 /// `Unavailable` when no model may answer: the message names the constraint and the remedy.
@@ -124,6 +126,34 @@ pub fn plan(
     small: Option<Small<'_>>,
     large: Option<Large<'_>>,
     router: &dyn Router,
+    request: &Request,
+) -> Result<Plan> {
+    let gate = small.and_then(|small| small.certificate).cloned().map(Gate::Certified);
+    decide(task, small, large, router, gate, request)
+}
+
+/// Plans one request as [`plan`] would if `gate` stood in place of the certificate: for replay, which asks what a
+/// threshold would have done before anything is certified. What serves calls [`plan`].
+///
+/// # Errors
+/// As [`plan`].
+pub fn rehearse(
+    task: &TaskSpec,
+    small: Small<'_>,
+    large: Large<'_>,
+    router: &dyn Router,
+    gate: Gate,
+    request: &Request,
+) -> Result<Plan> {
+    decide(task, Some(small), Some(large), router, Some(gate), request)
+}
+
+fn decide(
+    task: &TaskSpec,
+    small: Option<Small<'_>>,
+    large: Option<Large<'_>>,
+    router: &dyn Router,
+    gate: Option<Gate>,
     request: &Request,
 ) -> Result<Plan> {
     let large_obstacle = match large {
@@ -148,14 +178,14 @@ pub fn plan(
     if task.mode == Mode::Shadow {
         return without_small(Shadowing::Yes, Reason::Shadow);
     }
-    let Some(certificate) = small.certificate else {
+    let Some(gate) = gate else {
         return without_small(Shadowing::Yes, Reason::NoCertificate);
     };
     if router.advise(request) == Advice::GoLarge && large_obstacle.is_none() {
         return Ok(Plan::Large { shadow: Shadowing::No, reason: Reason::Router });
     }
     let audit_probability = if large_obstacle.is_none() { task.audit } else { 0.0 };
-    Ok(Plan::SmallFirst { certificate: certificate.clone(), audit_probability, large_obstacle })
+    Ok(Plan::SmallFirst { gate, audit_probability, large_obstacle })
 }
 
 fn nobody(task: &TaskSpec, small: Reason, large: Reason) -> Error {
@@ -250,7 +280,7 @@ pub(crate) mod tests {
         )
     }
 
-    fn decide(task: &TaskSpec, certificate: Option<&Arc<Certificate>>, request: &Request) -> Result<Plan> {
+    fn planned(task: &TaskSpec, certificate: Option<&Arc<Certificate>>, request: &Request) -> Result<Plan> {
         let (local, remote) = (local(), remote());
         let small = Some(Small { capabilities: &local, certificate });
         plan(task, small, Some(Large { capabilities: &remote }), &AlwaysTry, request)
@@ -258,7 +288,7 @@ pub(crate) mod tests {
 
     #[test]
     fn without_a_certificate_the_small_model_only_shadows() {
-        let plan = decide(&task(), None, &request()).expect("large may answer");
+        let plan = planned(&task(), None, &request()).expect("large may answer");
         assert_eq!(plan, Plan::Large { shadow: Shadowing::Yes, reason: Reason::NoCertificate });
     }
 
@@ -267,7 +297,7 @@ pub(crate) mod tests {
         let certificate = certificate(0.9);
         for (mode, shadow) in [(Mode::Observe, Shadowing::No), (Mode::Shadow, Shadowing::Yes)] {
             let task = TaskSpec { mode, ..task() };
-            let plan = decide(&task, Some(&certificate), &request()).expect("large may answer");
+            let plan = planned(&task, Some(&certificate), &request()).expect("large may answer");
             assert!(matches!(plan, Plan::Large { shadow: s, .. } if s == shadow));
         }
     }
@@ -275,10 +305,10 @@ pub(crate) mod tests {
     #[test]
     fn a_local_only_task_asks_no_remote_model_not_even_for_an_audit() {
         let task = TaskSpec { privacy: Privacy::LocalOnly, ..task() };
-        let error = decide(&task, None, &request()).expect_err("nobody may answer");
+        let error = planned(&task, None, &request()).expect_err("nobody may answer");
         assert!(error.to_string().contains("no valid certificate"), "{error}");
         let certificate = certificate(0.9);
-        match decide(&task, Some(&certificate), &request()).expect("small may answer") {
+        match planned(&task, Some(&certificate), &request()).expect("small may answer") {
             Plan::SmallFirst { audit_probability, large_obstacle, .. } => {
                 assert_eq!((audit_probability, large_obstacle), (0.0, Some(Reason::Privacy)));
             }
@@ -291,8 +321,20 @@ pub(crate) mod tests {
         let mut request = request();
         request.input = None;
         let certificate = certificate(0.9);
-        let plan = decide(&task(), Some(&certificate), &request).expect("large may answer");
+        let plan = planned(&task(), Some(&certificate), &request).expect("large may answer");
         assert_eq!(plan, Plan::Large { shadow: Shadowing::No, reason: Reason::NoInput });
+    }
+
+    #[test]
+    fn a_rehearsal_differs_from_the_plan_only_in_its_gate() {
+        let (local, remote, certificate) = (local(), remote(), certificate(0.9));
+        let (bare, large) = (Small { capabilities: &local, certificate: None }, Large { capabilities: &remote });
+        let certified = Small { certificate: Some(&certificate), ..bare };
+        for router in [&AlwaysTry as &dyn Router, &UpToBytes(5)] {
+            let gate = Gate::Certified(certificate.clone());
+            let rehearsed = rehearse(&task(), bare, large, router, gate, &request()).expect("plan");
+            assert_eq!(rehearsed, plan(&task(), Some(certified), Some(large), router, &request()).expect("plan"));
+        }
     }
 
     #[test]

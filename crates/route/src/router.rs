@@ -39,3 +39,19 @@ impl Router for UpToBytes {
         if bytes <= self.0 { Advice::TrySmall } else { Advice::GoLarge }
     }
 }
+
+/// Tries the small model where the predicted gain of asking the large one is at most `limit`. The gain is in quality
+/// per request (1 = the large model is right and the small one wrong), predicted by whatever router there is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct UpTo {
+    /// Predicted gain of this request.
+    pub gain: f64,
+    /// Largest gain that is given up.
+    pub limit: f64,
+}
+
+impl Router for UpTo {
+    fn advise(&self, _request: &Request) -> Advice {
+        if self.gain <= self.limit { Advice::TrySmall } else { Advice::GoLarge }
+    }
+}

@@ -103,15 +103,15 @@ fn explain(task: &Task) -> (String, String) {
     let planned = plan(spec, small, large, &understudy_route::AlwaysTry, &request);
     let large_name = spec.large.as_ref().map_or("nobody", |l| l.as_str());
     let what = match planned {
-        Ok(Plan::SmallFirst { certificate, audit_probability, large_obstacle }) => {
+        Ok(Plan::SmallFirst { gate, audit_probability, large_obstacle }) => {
+            let threshold = gate.certificate().map_or(0.0, |certificate| certificate.threshold.get());
             let rest = if large_obstacle.is_some() {
                 "refuses the rest".to_owned()
             } else {
                 format!("sends the rest to {large_name}")
             };
             format!(
-                "answers locally from confidence {:.4}, audits {} of those, {rest}",
-                certificate.threshold.get(),
+                "answers locally from confidence {threshold:.4}, audits {} of those, {rest}",
                 terminal::percent(audit_probability)
             )
         }
