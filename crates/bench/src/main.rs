@@ -7,6 +7,7 @@ mod crash;
 mod encoder;
 mod generation;
 mod process;
+mod reference;
 mod users;
 
 use clap::{Parser, Subcommand};
@@ -29,6 +30,9 @@ enum Bench {
     Encoder(encoder::EncoderArgs),
     /// Generate at concurrency 1, 4 and 8: tokens per second beside llama.cpp's own batching.
     Generation(generation::GenerationArgs),
+    /// Our figures for the tests that compare them with other packages': requests on standard input
+    #[command(hide = true)]
+    Reference,
     /// Latency of local answers under concurrent users, and the most users that hold 200 ms
     Users(users::UsersArgs),
 }
@@ -40,6 +44,7 @@ async fn main() -> ExitCode {
         Bench::Crash(args) => crash::run(args).await,
         Bench::Encoder(args) => encoder::run(&args),
         Bench::Generation(args) => generation::run(args).await,
+        Bench::Reference => reference::run(),
         Bench::Users(args) => users::run(args).await,
     };
     match done {
