@@ -1,6 +1,6 @@
 //! Writes the artifact that `model` reads: all of it or nothing, and never over another model by accident.
 
-use crate::{dataset::Cleaned, head::FittedHead};
+use crate::head::FittedHead;
 use safetensors::tensor::{Dtype as TensorType, TensorView};
 use std::{
     collections::BTreeMap,
@@ -9,6 +9,7 @@ use std::{
     path::Path,
 };
 use understudy_core::{Error, ModelName, Result, Seed, TaskName, Timestamp};
+use understudy_dataset::Cleaned;
 use understudy_model::artifact::{Artifact, BaseModel, Dtype, FORMAT, HEAD, Kind, MANIFEST, Manifest, Metric, Pooling};
 
 /// What a fitted head does not know about itself.
@@ -199,7 +200,7 @@ impl Provenance {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::{Example, clean};
+    use understudy_dataset::{Example, clean};
     use understudy_model::head::Head;
 
     fn fitted(weight: f32) -> FittedHead {

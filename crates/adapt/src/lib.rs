@@ -4,7 +4,6 @@
 //! Embeddings arrive as numbers: this crate runs no encoder, serves nothing and reads no clock.
 
 pub mod artifact;
-pub mod dataset;
 pub mod head;
 pub mod matrix;
 pub mod metrics;

@@ -1,9 +1,9 @@
 //! Splits by content: where an example goes depends on its text and the seed alone. A text is never on both sides,
 //! and examples that come or go move no other.
 
-use crate::dataset::{Example, text_hash};
 use std::collections::BTreeMap;
 use understudy_core::{Error, Result, Seed, hash::unit_interval};
+use understudy_dataset::{Example, text_hash};
 
 /// Parts of the learning examples that can be held out in turn.
 pub const FOLDS: usize = 5;

@@ -7,7 +7,6 @@ use crate::config::{Config, ConfiguredTask, Latency, Local, Precision, RemoteMod
 use crate::training::base_model;
 use std::{
     collections::{BTreeMap, HashMap},
-    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
 };
@@ -410,19 +409,9 @@ impl Recordings {
     }
 }
 
-/// Reads recorded outcomes from a plain or zstandard file.
+/// Reads recorded outcomes from a plain or packed file.
 pub(crate) fn read_outcomes(file: &Path) -> Result<Vec<Outcome>> {
-    outcome::read(&file.display().to_string(), open_lines(file)?)
-}
-
-/// Opens a text file that may be compressed with zstandard (`.zst`).
-pub(crate) fn open_lines(file: &Path) -> Result<Box<dyn BufRead>> {
-    let failed = |e: std::io::Error| Error::not_found(format!("read {}: {e}", file.display()));
-    let opened = std::fs::File::open(file).map_err(failed)?;
-    Ok(match file.extension().is_some_and(|extension| extension == "zst") {
-        true => Box::new(BufReader::new(zstd::Decoder::new(opened).map_err(failed)?)),
-        false => Box::new(BufReader::new(opened)),
-    })
+    outcome::read(&file.display().to_string(), understudy_dataset::lines(file)?)
 }
 
 /// Threads to use: as configured, or all.

@@ -14,11 +14,11 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
 };
-use understudy_adapt::dataset::Example;
 use understudy_core::{
     Backend, Error, LossKind, ModelName, Request, Result, Seed, TaskName, TaskSpec, Timestamp, TraceId,
     hash::unit_interval,
 };
+use understudy_dataset::Example;
 use understudy_model::artifact::Artifact;
 use understudy_pilot::{Grid, Item, Report, Terms, certify};
 use understudy_store::{ArtifactRecord, LearningRow, Source, Store};

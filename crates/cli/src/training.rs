@@ -10,13 +10,13 @@ use std::{
 };
 use understudy_adapt::{
     artifact::{self, Existing, Provenance},
-    dataset::{self, Cleaned, Conflict, Example},
     head::{FittedHead, HeadParams, Labelled, PathStep},
     matrix::Matrix,
     metrics,
     split::{self, Split},
 };
 use understudy_core::{Clock, Embedder, Error, ModelName, Result, Seed, TaskName, Timestamp, hash::sha256_hex};
+use understudy_dataset::{Cleaned, Conflict, Example, clean};
 use understudy_model::{
     artifact::{Artifact, BaseModel, Dtype, Metric},
     catalogue::Kind,
@@ -113,7 +113,7 @@ pub(crate) async fn train_head(
 ) -> Result<Trained> {
     let clock = SystemClock::new();
     let params = options.params.clone().check()?;
-    let cleaned = dataset::clean(examples);
+    let cleaned = clean(examples);
     let split = split::split(&cleaned.examples, options.test_share, options.seed)?;
     let installed = installed::load(&options.models_dir, &options.base)?;
     if installed.kind != Kind::Encoder {

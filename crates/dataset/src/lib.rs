@@ -1,2 +1,27 @@
 //! Data sets: rows of text with labels, references or conversations, read from the formats that teams have, cleaned
 //! and divided.
+//!
+//! One way in: [`read`] opens a file, sees its format and compression, finds out which field means what, and gives
+//! [`Row`]s. It trains nothing, evaluates nothing and prints nothing. Callers: `adapt` for its examples, `pilot` for
+//! what it measures on, the command line for previews.
+
+pub mod clean;
+mod example;
+pub mod fields;
+mod format;
+pub mod leakage;
+pub mod near;
+mod open;
+pub mod row;
+pub mod split;
+pub mod summary;
+
+pub use clean::{Cleaned, Conflict, clean, text_hash};
+pub use example::{Example, Teacher, from_outcomes};
+pub use fields::{Fields, Mapping};
+pub use format::Format;
+pub use leakage::{Leakage, leakage};
+pub use open::{lines, read, read_bytes};
+pub use row::{Dataset, Row};
+pub use split::{Part, Shares, part_of};
+pub use summary::{Summary, summarise};

@@ -1,6 +1,6 @@
 use super::*;
-use crate::dataset::Example;
 use understudy_core::Seed;
+use understudy_dataset::Example;
 
 #[derive(Deserialize)]
 struct Reference {

@@ -1,18 +1,16 @@
 //! What int8 costs: Banking77 with heads fitted on f32 and on int8 embeddings of the same texts.
 
 use std::{
-    fs::File,
-    io::BufReader,
     path::{Path, PathBuf},
     thread,
 };
 use understudy_adapt::{
-    dataset::{Example, Fields, clean, read_jsonl},
     head::{HeadParams, Labelled},
     matrix::Matrix,
     split::split,
 };
-use understudy_core::{Error, Result, Seed};
+use understudy_core::{Result, Seed};
+use understudy_dataset::{Example, Fields, clean};
 use understudy_model::encoder::{Encoder, Scratch};
 use understudy_stats::{Bound, paired};
 
@@ -49,9 +47,7 @@ pub(super) fn int8_loss(data: Option<&Path>, encoders: [Encoder; 2]) -> Result<O
 }
 
 fn read(file: &Path) -> Result<Vec<Example>> {
-    let name = file.display().to_string();
-    let open = File::open(file).map_err(|e| Error::data(format!("read {name}: {e}")))?;
-    read_jsonl(&name, BufReader::new(open), &Fields::default())
+    understudy_dataset::read(file, &Fields::default())?.examples()
 }
 
 /// Fits a head on the embeddings of `train` and says which texts of `test` it gets right.

@@ -3,18 +3,16 @@
 use super::Context;
 use crate::{
     clock::SystemClock,
-    compose::{open_lines, read_outcomes},
+    compose::read_outcomes,
     learning, terminal,
     training::{self, TrainOptions, Trained},
 };
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 use std::path::{Path, PathBuf};
-use understudy_adapt::{
-    artifact::Existing,
-    dataset::{self, Example, Fields, Teacher},
-};
+use understudy_adapt::artifact::Existing;
 use understudy_core::{Clock, Error, ModelName, Result, Seed, TaskName, Timestamp};
+use understudy_dataset::{self as dataset, Example, Fields, Teacher};
 use understudy_model::artifact::Dtype;
 use understudy_store::{Store, StoreOptions};
 
@@ -33,15 +31,15 @@ pub(crate) struct FinetuneArgs {
     /// The encoder to build on
     #[arg(long, default_value = "minilm", value_name = "MODEL")]
     base: String,
-    /// Examples: .jsonl, .csv or .tsv, also with .zst at the end [default: the task's recorded traffic]
+    /// Examples: .jsonl, .csv, .tsv or .parquet, also packed with .zst or .gz [default: the task's recorded traffic]
     #[arg(long, value_name = "FILE", required_unless_present = "task")]
     data: Option<PathBuf>,
-    /// Field or column that holds the text
-    #[arg(long, default_value = "text", value_name = "FIELD")]
-    text: String,
-    /// Field or column that holds the label
-    #[arg(long, default_value = "label", value_name = "FIELD")]
-    label: String,
+    /// Field or column that holds the text [default: found by its name]
+    #[arg(long, value_name = "FIELD")]
+    text: Option<String>,
+    /// Field or column that holds the label [default: found by its name]
+    #[arg(long, value_name = "FIELD")]
+    label: Option<String>,
     /// Take FILE as recorded outcomes and learn from this model's answers; `gold` learns from the gold labels
     #[arg(long, value_name = "MODEL", requires = "data")]
     teacher: Option<String>,
@@ -167,16 +165,10 @@ fn read(file: &Path, args: &FinetuneArgs) -> Result<Vec<Example>> {
         let teacher = if teacher == "gold" { Teacher::Gold } else { Teacher::Model(teacher.clone()) };
         return dataset::from_outcomes(&read_outcomes(file)?, &teacher);
     }
-    let fields = Fields { text: args.text.clone(), label: args.label.clone(), id: None };
-    let name = file.display().to_string();
-    let plain = name.strip_suffix(".zst").unwrap_or(&name);
-    let extension = Path::new(plain).extension().map(|e| e.to_string_lossy().to_lowercase());
-    let reader = open_lines(file)?;
-    match extension.as_deref() {
-        Some("csv") => dataset::read_csv(&name, reader, b',', &fields),
-        Some("tsv") => dataset::read_csv(&name, reader, b'\t', &fields),
-        _ => dataset::read_jsonl(&name, reader, &fields),
-    }
+    let fields = Fields { text: args.text.clone(), label: args.label.clone(), ..Fields::default() };
+    let data = dataset::read(file, &fields)?;
+    terminal::note(format_args!("  {}", super::pilot::data::understood(&data)));
+    data.examples()
 }
 
 fn summary(trained: &Trained) -> serde_json::Value {

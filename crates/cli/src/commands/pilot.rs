@@ -1,6 +1,7 @@
 //! `understudy pilot`: what a small model would do to a task's traffic, before it does.
 
 mod certify;
+pub(crate) mod data;
 
 use super::Context;
 use clap::Subcommand;
@@ -9,6 +10,8 @@ use understudy_core::Result;
 /// Evaluates and certifies small models.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PilotCommand {
+    /// Show what a data set holds: format, fields, labels, duplicates, leakage
+    Data(data::DataArgs),
     /// Certify a threshold on recorded outcomes: how much may the small model answer?
     Certify(certify::CertifyArgs),
 }
@@ -16,6 +19,7 @@ pub(crate) enum PilotCommand {
 /// Runs `understudy pilot …`.
 pub(crate) async fn run(command: PilotCommand, context: &Context) -> Result<()> {
     match command {
+        PilotCommand::Data(args) => data::run(args, context).await,
         PilotCommand::Certify(args) => certify::run(args, context).await,
     }
 }

@@ -1,12 +1,12 @@
 //! The demo's items: real e-mails from the catalogue's corpus, or a user's own file.
 
 use super::corpus;
-use crate::compose::open_lines;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use std::{io::BufRead, path::Path};
 use understudy_core::{Error, Result, Seed};
+use understudy_dataset::lines;
 
 /// One text.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ pub(super) fn mails(dir: &Path) -> Result<Vec<Item>> {
 pub(super) fn rows(file: &Path, text: &str, label: &str) -> Result<Vec<Item>> {
     let name = file.display();
     let mut items = Vec::new();
-    for (index, line) in open_lines(file)?.lines().enumerate() {
+    for (index, line) in lines(file)?.lines().enumerate() {
         let at = |what: String| Error::data(format!("read {name}: line {}: {what}", index + 1));
         let line = line.map_err(|e| at(e.to_string()))?;
         if line.trim().is_empty() {

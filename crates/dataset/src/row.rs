@@ -1,0 +1,101 @@
+//! What a data set is made of: one row type for every task.
+
+use crate::{Example, Format, Mapping, clean::text_hash};
+use serde_json::{Map, Value};
+use understudy_core::{Error, Message, Result, hash::sha256_hex};
+
+/// One thing to answer, and what a right answer looks like.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Row {
+    /// Unique within the data set; the line number when the file has no ids.
+    pub id: String,
+    /// Line in the file (row number in Parquet), from 1.
+    pub line: usize,
+    /// What is classified, summarised or asked: the text, or the last user message of a conversation.
+    pub text: String,
+    /// Instructions that came with the row.
+    pub system: Option<String>,
+    /// The conversation before the answer, `text` at its end; empty when the row is only a text.
+    pub messages: Vec<Message>,
+    /// The right label.
+    pub label: Option<String>,
+    /// Right answers: any of them counts. JSON objects are kept as their text.
+    pub references: Vec<String>,
+    /// Subject or slice.
+    pub group: Option<String>,
+    /// Where the row comes from.
+    pub source: Option<String>,
+    /// When it was recorded, as written in the file.
+    pub time: Option<String>,
+    /// Fields that nothing above took.
+    pub extra: Map<String, Value>,
+}
+
+impl Row {
+    /// What a right answer is: the label, else the first reference.
+    #[must_use]
+    pub fn gold(&self) -> Option<&str> {
+        self.label.as_deref().or_else(|| self.references.first().map(String::as_str))
+    }
+
+    /// Identifies what the row asks for, whatever its id: the hash of conversation and text.
+    #[must_use]
+    pub fn content_hash(&self) -> String {
+        if self.messages.len() <= 1 && self.system.is_none() {
+            return text_hash(&self.text);
+        }
+        let mut all = self.system.clone().unwrap_or_default();
+        for message in &self.messages {
+            all.push_str(&format!("\n{}: {}", message.role.as_str(), message.text));
+        }
+        text_hash(&format!("{all}\n{}", self.text))
+    }
+}
+
+/// Rows with their origin.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dataset {
+    /// The file, as the user wrote it.
+    pub name: String,
+    /// How it was written.
+    pub format: Format,
+    /// Which field became what.
+    pub mapping: Mapping,
+    /// The rows in the file's order.
+    pub rows: Vec<Row>,
+}
+
+impl Dataset {
+    /// SHA-256 over what the rows ask and what is right, whatever their order in the file.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        let mut lines: Vec<String> = self
+            .rows
+            .iter()
+            .map(|row| {
+                let gold = row.label.iter().chain(&row.references).cloned().collect::<Vec<_>>().join("\0");
+                format!("{} {}\n", row.content_hash(), sha256_hex(gold.as_bytes()))
+            })
+            .collect();
+        lines.sort_unstable();
+        sha256_hex(lines.concat().as_bytes())
+    }
+
+    /// Rows as texts with labels; a single reference counts as a label where there is no other.
+    ///
+    /// # Errors
+    /// `Data`, naming the line, when a row has no text or no label.
+    pub fn examples(&self) -> Result<Vec<Example>> {
+        let fault = |line: usize, what: &str| Error::data(format!("read dataset {}: line {line}: {what}", self.name));
+        self.rows
+            .iter()
+            .map(|row| {
+                let label = row.gold().ok_or_else(|| match &self.mapping.label {
+                    Some(field) => fault(row.line, &format!("the label `{field}` is missing or empty")),
+                    None => fault(row.line, "there is no label; --label names its field"),
+                })?;
+                Ok(Example { id: row.id.clone(), text: row.text.clone(), label: label.trim().to_owned() })
+            })
+            .collect()
+    }
+}
