@@ -7,6 +7,7 @@ pub mod certify;
 pub mod compare;
 pub mod grid;
 pub mod items;
+pub mod metrics;
 pub mod replay;
 pub mod simulate;
 

@@ -1,11 +1,12 @@
 //! Numbers and their bounds: exact binomial limits, fixed-sequence testing, betting against a bounded mean,
 //! calibration error, paired comparisons.
 //!
-//! Pure functions of plain numbers: no domain types, no IO, no clock, no randomness. Callers are the verbs (`pilot`,
+//! Pure functions of plain numbers: no domain types, no IO, no clock; randomness arrives as an argument. Callers are the verbs (`pilot`,
 //! `adapt`, `operate`) and the benches.
 
 pub mod betting;
 pub mod binomial;
+pub mod bootstrap;
 pub mod calibration;
 pub mod paired;
 pub mod quantile;
@@ -32,6 +33,11 @@ impl Bound {
     pub fn contains(&self, value: f64) -> bool {
         (self.low..=self.high).contains(&value)
     }
+}
+
+/// Distribution function of the standard normal distribution.
+pub(crate) fn normal_cdf(z: f64) -> f64 {
+    statrs::function::erf::erfc(-z / std::f64::consts::SQRT_2) / 2.0
 }
 
 /// Quantile of the standard normal distribution.
