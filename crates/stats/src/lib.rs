@@ -8,9 +8,13 @@ pub mod betting;
 pub mod binomial;
 pub mod bootstrap;
 pub mod calibration;
+pub mod hedged;
 pub mod paired;
+pub mod predmix;
 pub mod quantile;
 pub mod sequence;
+#[cfg(test)]
+mod testing;
 
 pub use betting::Bets;
 
