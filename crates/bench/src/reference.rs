@@ -4,6 +4,7 @@
 //!
 //! A function joins by a line in its part's table; a part joins by a line in [`PARTS`].
 
+mod bounded;
 mod statistics;
 
 use serde::{Deserialize, de::DeserializeOwned};
@@ -14,7 +15,7 @@ use understudy_core::{Error, Result};
 /// What a part offers: names and functions from arguments to a value.
 pub(crate) type Table = &'static [(&'static str, fn(Value) -> Result<Value>)];
 
-const PARTS: &[Table] = &[statistics::TABLE];
+const PARTS: &[Table] = &[statistics::TABLE, bounded::TABLE];
 
 #[derive(Deserialize)]
 struct Request {

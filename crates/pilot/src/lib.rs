@@ -9,6 +9,7 @@ pub mod grid;
 pub mod items;
 pub mod metrics;
 pub mod replay;
+pub mod sequential;
 pub mod simulate;
 
 pub use certify::{Point, Refusal, Report, Terms, Verdict, certify};

@@ -1,5 +1,5 @@
-//! Numbers and their bounds: exact binomial limits, fixed-sequence testing, betting against a bounded mean,
-//! calibration error, paired comparisons.
+//! Numbers and their bounds: exact binomial limits, fixed-sequence testing, betting on bounded means, confidence
+//! sequences, tests that may stop early, calibration error, paired comparisons.
 //!
 //! Pure functions of plain numbers: no domain types, no IO, no clock; randomness arrives as an argument. Callers are the verbs (`pilot`,
 //! `adapt`, `operate`) and the benches.
@@ -9,12 +9,14 @@ pub mod binomial;
 pub mod bootstrap;
 pub mod calibration;
 pub mod hedged;
+pub mod mixture;
 pub mod paired;
 pub mod predmix;
 pub mod quantile;
 pub mod sequence;
 #[cfg(test)]
 mod testing;
+pub mod walk;
 
 pub use betting::Bets;
 
@@ -47,4 +49,10 @@ pub(crate) fn normal_cdf(z: f64) -> f64 {
 /// Quantile of the standard normal distribution.
 pub(crate) fn normal_quantile(p: f64) -> f64 {
     -std::f64::consts::SQRT_2 * statrs::function::erf::erfc_inv(2.0 * p)
+}
+
+/// P(Z > z) of the standard normal law.
+#[must_use]
+pub fn normal_tail(z: f64) -> f64 {
+    0.5 * statrs::function::erf::erfc(z / std::f64::consts::SQRT_2)
 }
