@@ -45,6 +45,8 @@ pub struct Params {
     pub rate: f64,
     /// Share of the rows that each tree sees, in (0, 1].
     pub sample: f64,
+    /// Share of the features that each split may choose from, in (0, 1].
+    pub features: f64,
     /// Fewest rows in a leaf.
     pub leaf: usize,
     /// Penalty on squared leaf values, ≥ 0, in units of rows.
@@ -63,6 +65,7 @@ impl Default for Params {
             depth: 2,
             rate: 0.05,
             sample: 0.6,
+            features: 1.0,
             leaf: 10,
             l2: 1.0,
             directions: Vec::new(),
@@ -156,17 +159,8 @@ impl Boosted {
                     }
                 };
             }
-            // Counting down the rows that are left draws exactly the wanted number, each subset as likely as another.
-            let (mut wanted, mut left) = (sample_size(rows.len(), params.sample), rows.len());
-            let mut sample = Vec::with_capacity(wanted);
-            for row in 0..rows.len() {
-                if rng.random_range(0..left) < wanted {
-                    sample.push(row);
-                    wanted -= 1;
-                }
-                left -= 1;
-            }
-            let tree = Tree(grow(&binned, &slopes, sample, params));
+            let sample = drawn(rows.len(), params.sample, &mut rng);
+            let tree = Tree(grow(&binned, &slopes, sample, params, &mut rng));
             for (score, row) in scores.iter_mut().zip(rows) {
                 *score += tree.at(row);
             }
@@ -203,9 +197,21 @@ impl Boosted {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count, clamped to it")]
-fn sample_size(rows: usize, share: f64) -> usize {
-    ((rows as f64 * share).round() as usize).clamp(1, rows)
+/// A share of `0..n` in rising order, each subset of that size as likely as another.
+fn drawn(n: usize, share: f64, rng: &mut ChaCha8Rng) -> Vec<usize> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count, clamped to it")]
+    let mut wanted = ((n as f64 * share).round() as usize).clamp(1.min(n), n);
+    if wanted == n {
+        return (0..n).collect();
+    }
+    let mut chosen = Vec::with_capacity(wanted);
+    for (index, left) in (1..=n).rev().enumerate() {
+        if rng.random_range(0..left) < wanted {
+            chosen.push(index);
+            wanted -= 1;
+        }
+    }
+    chosen
 }
 
 fn sigmoid(x: f64) -> f64 {

@@ -7,3 +7,4 @@ pub mod boost;
 pub mod isotonic;
 pub mod lbfgs;
 pub mod logistic;
+pub mod ridge;

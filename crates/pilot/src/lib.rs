@@ -5,6 +5,7 @@
 
 pub mod certify;
 pub mod compare;
+pub mod gate;
 pub mod grid;
 pub mod items;
 pub mod metrics;

@@ -1,5 +1,11 @@
 //! The gate of a cascade: which answers of the small model are kept.
 
+pub mod fitted;
+pub mod signals;
+mod text;
+
+pub use fitted::FittedGate;
+
 use std::sync::Arc;
 use understudy_core::{Answer, Certificate, Confidence};
 

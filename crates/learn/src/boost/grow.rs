@@ -1,6 +1,7 @@
 //! One tree: binned features, histograms of slopes, and the search for the best split.
 
-use super::{Direction, Node, Params};
+use super::{Direction, Node, Params, drawn};
+use rand_chacha::ChaCha8Rng;
 
 /// Most bins of a feature.
 const BINS: usize = 255;
@@ -102,82 +103,88 @@ struct Split {
 }
 
 /// A tree over the sampled rows; leaf values carry the learning rate.
-pub(super) fn grow(binned: &Binned, slopes: &[(f64, f64)], sample: Vec<usize>, params: &Params) -> Vec<Node> {
-    let mut nodes = Vec::new();
-    branch(binned, slopes, sample, params, params.depth, (f64::NEG_INFINITY, f64::INFINITY), &mut nodes);
-    nodes
-}
-
-fn branch(
+pub(super) fn grow(
     binned: &Binned,
     slopes: &[(f64, f64)],
-    rows: Vec<usize>,
+    sample: Vec<usize>,
     params: &Params,
-    depth: usize,
-    limits: (f64, f64),
-    nodes: &mut Vec<Node>,
-) {
-    let mut total = Sums::default();
-    rows.iter().for_each(|&row| total.add(slopes[row]));
-    let split = if depth == 0 { None } else { best_split(binned, slopes, &rows, total, params, limits) };
-    let Some(split) = split else {
-        nodes.push(Node::Leaf(params.rate * total.value(params.l2, limits)));
-        return;
-    };
-    let threshold = binned.cuts[split.feature][split.bin];
-    let codes = &binned.codes[split.feature];
-    let (left, right): (Vec<usize>, Vec<usize>) = rows.into_iter().partition(|&row| codes[row] as usize <= split.bin);
-    // Below a monotone split neither side may pass the middle of the two values.
-    let middle = f64::midpoint(split.values.0, split.values.1);
-    let (left_limits, right_limits) = match direction(params, split.feature) {
-        Direction::Free => (limits, limits),
-        Direction::Rising => ((limits.0, middle), (middle, limits.1)),
-        Direction::Falling => ((middle, limits.1), (limits.0, middle)),
-    };
-    let index = nodes.len();
-    let feature = u32::try_from(split.feature).expect("a feature's number is small");
-    nodes.push(Node::Leaf(0.0));
-    branch(binned, slopes, left, params, depth - 1, left_limits, nodes);
-    let next = u32::try_from(nodes.len()).expect("a shallow tree has few nodes");
-    nodes[index] = Node::Split { feature, threshold, right: next };
-    branch(binned, slopes, right, params, depth - 1, right_limits, nodes);
+    rng: &mut ChaCha8Rng,
+) -> Vec<Node> {
+    let mut tree = Growing { binned, slopes, params, rng, nodes: Vec::new() };
+    tree.branch(sample, params.depth, (f64::NEG_INFINITY, f64::INFINITY));
+    tree.nodes
 }
 
-/// The split that lowers the loss most; ties go to the first feature and the lowest threshold.
-fn best_split(
-    binned: &Binned,
-    slopes: &[(f64, f64)],
-    rows: &[usize],
-    total: Sums,
-    params: &Params,
-    limits: (f64, f64),
-) -> Option<Split> {
-    let unsplit = total.fall(params.l2, total.value(params.l2, limits));
-    let mut best: Option<Split> = None;
-    let mut histogram = [Sums::default(); BINS + 1];
-    for (feature, (codes, cuts)) in binned.codes.iter().zip(&binned.cuts).enumerate() {
-        histogram[..=cuts.len()].fill(Sums::default());
-        rows.iter().for_each(|&row| histogram[codes[row] as usize].add(slopes[row]));
-        let mut left = Sums::default();
-        for (bin, &sums) in histogram[..cuts.len()].iter().enumerate() {
-            left = left.and(sums);
-            let right = total.less(left);
-            if left.rows < params.leaf.max(1) || right.rows < params.leaf.max(1) {
-                continue;
-            }
-            let values = (left.value(params.l2, limits), right.value(params.l2, limits));
-            let allowed = match direction(params, feature) {
-                Direction::Free => true,
-                Direction::Rising => values.0 <= values.1,
-                Direction::Falling => values.0 >= values.1,
-            };
-            let fall = left.fall(params.l2, values.0) + right.fall(params.l2, values.1) - unsplit;
-            if allowed && fall > best.as_ref().map_or(1e-10, |best| best.fall) {
-                best = Some(Split { fall, feature, bin, values });
+struct Growing<'a> {
+    binned: &'a Binned,
+    slopes: &'a [(f64, f64)],
+    params: &'a Params,
+    rng: &'a mut ChaCha8Rng,
+    nodes: Vec<Node>,
+}
+
+impl Growing<'_> {
+    /// Grows the branch of these rows, whose values must stay inside the limits.
+    fn branch(&mut self, rows: Vec<usize>, depth: usize, limits: (f64, f64)) {
+        let params = self.params;
+        let mut total = Sums::default();
+        rows.iter().for_each(|&row| total.add(self.slopes[row]));
+        let split = if depth == 0 { None } else { self.best_split(&rows, total, limits) };
+        let Some(split) = split else {
+            self.nodes.push(Node::Leaf(params.rate * total.value(params.l2, limits)));
+            return;
+        };
+        let threshold = self.binned.cuts[split.feature][split.bin];
+        let codes = &self.binned.codes[split.feature];
+        let (left, right): (Vec<usize>, Vec<usize>) =
+            rows.into_iter().partition(|&row| codes[row] as usize <= split.bin);
+        // Below a monotone split neither side may pass the middle of the two values.
+        let middle = f64::midpoint(split.values.0, split.values.1);
+        let (left_limits, right_limits) = match direction(params, split.feature) {
+            Direction::Free => (limits, limits),
+            Direction::Rising => ((limits.0, middle), (middle, limits.1)),
+            Direction::Falling => ((middle, limits.1), (limits.0, middle)),
+        };
+        let index = self.nodes.len();
+        let feature = u32::try_from(split.feature).expect("a feature's number is small");
+        self.nodes.push(Node::Leaf(0.0));
+        self.branch(left, depth - 1, left_limits);
+        let next = u32::try_from(self.nodes.len()).expect("a shallow tree has few nodes");
+        self.nodes[index] = Node::Split { feature, threshold, right: next };
+        self.branch(right, depth - 1, right_limits);
+    }
+
+    /// The split that lowers the loss most; ties go to the first feature and the lowest threshold.
+    fn best_split(&mut self, rows: &[usize], total: Sums, limits: (f64, f64)) -> Option<Split> {
+        let params = self.params;
+        let unsplit = total.fall(params.l2, total.value(params.l2, limits));
+        let mut best: Option<Split> = None;
+        let mut histogram = [Sums::default(); BINS + 1];
+        for feature in drawn(self.binned.codes.len(), params.features, self.rng) {
+            let (codes, cuts) = (&self.binned.codes[feature], &self.binned.cuts[feature]);
+            histogram[..=cuts.len()].fill(Sums::default());
+            rows.iter().for_each(|&row| histogram[codes[row] as usize].add(self.slopes[row]));
+            let mut left = Sums::default();
+            for (bin, &sums) in histogram[..cuts.len()].iter().enumerate() {
+                left = left.and(sums);
+                let right = total.less(left);
+                if left.rows < params.leaf.max(1) || right.rows < params.leaf.max(1) {
+                    continue;
+                }
+                let values = (left.value(params.l2, limits), right.value(params.l2, limits));
+                let allowed = match direction(params, feature) {
+                    Direction::Free => true,
+                    Direction::Rising => values.0 <= values.1,
+                    Direction::Falling => values.0 >= values.1,
+                };
+                let fall = left.fall(params.l2, values.0) + right.fall(params.l2, values.1) - unsplit;
+                if allowed && fall > best.as_ref().map_or(1e-10, |best| best.fall) {
+                    best = Some(Split { fall, feature, bin, values });
+                }
             }
         }
+        best
     }
-    best
 }
 
 fn direction(params: &Params, feature: usize) -> Direction {
