@@ -2,7 +2,11 @@
 
 use crate::answer::Usage;
 use serde::{Deserialize, Serialize};
-use std::{fmt, iter::Sum, ops::Add};
+use std::{
+    fmt,
+    iter::Sum,
+    ops::{Add, Sub},
+};
 
 /// An amount of money in nano-dollars (10⁻⁹ USD). Range ± 9.2 billion dollars.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -41,7 +45,27 @@ impl Money {
     /// Dollars, for display and ratios.
     #[must_use]
     pub fn usd(self) -> f64 {
-        self.0 as f64 * 1e-9
+        self.0 as f64 / 1e9
+    }
+
+    /// `n` times the amount, exactly.
+    ///
+    /// # Errors
+    /// `Invalid` when the result is beyond ± 9.2 billion dollars.
+    pub fn times(self, n: u64) -> crate::Result<Self> {
+        i64::try_from(n)
+            .ok()
+            .and_then(|n| self.0.checked_mul(n))
+            .map(Self)
+            .ok_or_else(|| crate::Error::invalid(format!("multiply {self} by {n}: amounts end at 9.2 billion dollars")))
+    }
+
+    /// The amount times a factor (hours, a share), rounded to the nearest nano-dollar.
+    ///
+    /// # Errors
+    /// `Invalid` when the factor is not finite or the result is beyond ± 9 billion dollars.
+    pub fn scaled(self, factor: f64) -> crate::Result<Self> {
+        Self::from_usd(self.usd() * factor)
     }
 }
 
@@ -49,6 +73,13 @@ impl Add for Money {
     type Output = Money;
     fn add(self, other: Money) -> Money {
         Money(self.0.saturating_add(other.0))
+    }
+}
+
+impl Sub for Money {
+    type Output = Money;
+    fn sub(self, other: Money) -> Money {
+        Money(self.0.saturating_sub(other.0))
     }
 }
 
@@ -118,6 +149,16 @@ mod tests {
     fn cached_tokens_are_never_counted_twice_or_below_zero() {
         let usage = Usage { input_tokens: 10, cached_input_tokens: 50, ..Usage::default() };
         assert_eq!(mini().cost(&usage).nanos(), 10 * 75);
+    }
+
+    #[test]
+    fn multiples_are_exact_or_refused() {
+        assert_eq!(Money::from_nanos(7).times(3).expect("small"), Money::from_nanos(21));
+        assert!(Money::from_nanos(i64::MAX / 2).times(3).is_err());
+        assert!(Money::from_nanos(1).times(u64::MAX).is_err());
+        assert_eq!(Money::from_nanos(10).scaled(0.25).expect("small"), Money::from_nanos(3));
+        assert!(Money::from_nanos(10).scaled(f64::NAN).is_err());
+        assert_eq!(Money::from_nanos(3) - Money::from_nanos(5), Money::from_nanos(-2));
     }
 
     #[test]
