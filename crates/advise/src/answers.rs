@@ -1,7 +1,7 @@
 //! What a team says about its work: thirteen questions, each answered with a number, a name from a short list, or not
 //! at all. Read from flags or from a TOML file; unknown stays unknown.
 
-use crate::framework::Key;
+use crate::{costs::Costs, framework::Key};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use understudy_core::{Error, Result};
@@ -26,6 +26,8 @@ pub enum Work {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub struct Answers {
+    /// A use case to start from.
+    pub use_case: Option<String>,
     /// What a model is asked to do.
     pub work: Option<Work>,
     /// `narrow`, `several` or `broad`.
@@ -57,6 +59,9 @@ pub struct Answers {
     /// Weights of the questions by name, instead of the framework's own; from 0 to 10.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub weights: BTreeMap<String, f64>,
+    /// What is known about costs.
+    #[serde(default)]
+    pub cost: Costs,
 }
 
 /// The answers as positions in each question's list of levels; `None` is unknown.
@@ -118,6 +123,7 @@ impl Answers {
         let mut weights = other.weights;
         weights.extend(self.weights);
         Self {
+            use_case: self.use_case.or(other.use_case),
             work: self.work.or(other.work),
             breadth: self.breadth.or(other.breadth),
             latency_ms: self.latency_ms.or(other.latency_ms),
@@ -133,6 +139,7 @@ impl Answers {
             energy: self.energy.or(other.energy),
             team: self.team.or(other.team),
             weights,
+            cost: self.cost.or(other.cost),
         }
     }
 

@@ -22,10 +22,10 @@ pub struct Observed {
     pub confidence: Option<f64>,
     /// Cost of the small model's answer.
     pub small_cost: Money,
-    /// Time of the small model's answer, in milliseconds.
-    pub small_ms: f64,
-    /// Cost and time in milliseconds of the large model's answer, where it was asked.
-    pub large: Option<(Money, f64)>,
+    /// Time of the small model's answer in milliseconds, where it is known.
+    pub small_ms: Option<f64>,
+    /// Cost of the large model's answer and its time in milliseconds where that is known, where it was asked.
+    pub large: Option<(Money, Option<f64>)>,
     /// Probability with which the large model's part became known: 1, or the audit's for a kept answer. In (0, 1].
     pub probability: f64,
 }
@@ -107,14 +107,16 @@ pub struct Forecast {
     pub saved: Interval,
     /// Part of the cost that is audits, in USD a request.
     pub audits_per_request_usd: f64,
-    /// Time to the whole answer in milliseconds: median.
-    pub latency_ms_p50: Interval,
+    /// Time to the whole answer in milliseconds: median. None, as the others, where a time is unknown.
+    pub latency_ms_p50: Option<Interval>,
     /// 95th percentile.
-    pub latency_ms_p95: Interval,
+    pub latency_ms_p95: Option<Interval>,
     /// 99th percentile.
-    pub latency_ms_p99: Interval,
-    /// 95th percentile if the large model answered everything.
-    pub large_latency_ms_p95: Interval,
+    pub latency_ms_p99: Option<Interval>,
+    /// Median if the large model answered everything.
+    pub large_latency_ms_p50: Option<Interval>,
+    /// Its 95th percentile.
+    pub large_latency_ms_p95: Option<Interval>,
     /// Rows that would bring the total's own uncertainty (not that of the requests to come) to ± 2 %.
     pub rows_for_two_percent: u64,
     /// How far the cost of `requests` requests strays from its expectation by itself, relative, at `level`: no forecast
@@ -169,16 +171,18 @@ pub fn forecast(rows: &[Observed], policy: Policy, target: Target) -> Result<For
     let ratio_error = (covariance(&differences, &differences) / n).sqrt() / large_mean;
 
     let kept = rows.iter().filter(|row| keeps(row)).count() as u64;
-    let times: Vec<(f64, f64)> = rows
+    // Rows that count, with their weight; a single unknown time leaves all quantiles unknown.
+    let times: Option<Vec<(f64, f64)>> = rows
         .iter()
         .filter_map(|row| match (keeps(row), row.large) {
-            (true, _) => Some((row.small_ms, 1.0)),
-            (false, Some((_, ms))) => Some((row.small_ms + ms, 1.0 / row.probability)),
+            (true, _) => Some(row.small_ms.map(|ms| (ms, 1.0))),
+            (false, Some((_, ms))) => Some(row.small_ms.zip(ms).map(|(a, b)| (a + b, 1.0 / row.probability))),
             (false, None) => None,
         })
         .collect();
-    let large_times: Vec<(f64, f64)> =
-        rows.iter().filter_map(|row| row.large.map(|(_, ms)| (ms, 1.0 / row.probability))).collect();
+    let large_times: Option<Vec<(f64, f64)>> =
+        rows.iter().filter_map(|row| row.large.map(|(_, ms)| ms.map(|ms| (ms, 1.0 / row.probability)))).collect();
+    let of = |times: &Option<Vec<(f64, f64)>>, q| times.as_deref().and_then(|times| quantile(times, q));
     let relative = |variance: f64| if expected > 0.0 { variance.sqrt() / expected } else { 0.0 };
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count; saturates")]
     let rows_needed = (Z * relative(residual) / 0.02).powi(2).ceil() as u64;
@@ -192,10 +196,11 @@ pub fn forecast(rows: &[Observed], policy: Policy, target: Target) -> Result<For
         large_per_request_usd: Interval::around(large_mean, Z * (large_variance / n).sqrt()),
         saved: Interval::around(1.0 - ratio, Z * ratio_error),
         audits_per_request_usd: audits,
-        latency_ms_p50: quantile(&times, 0.5),
-        latency_ms_p95: quantile(&times, 0.95),
-        latency_ms_p99: quantile(&times, 0.99),
-        large_latency_ms_p95: quantile(&large_times, 0.95),
+        latency_ms_p50: of(&times, 0.5),
+        latency_ms_p95: of(&times, 0.95),
+        latency_ms_p99: of(&times, 0.99),
+        large_latency_ms_p50: of(&large_times, 0.5),
+        large_latency_ms_p95: of(&large_times, 0.95),
         rows_for_two_percent: rows_needed,
         noise: match target {
             Target::Next(_) => Z * relative(variance) / requests.sqrt(),
@@ -220,8 +225,8 @@ fn check(rows: &[Observed], policy: Policy) -> Result<()> {
     let sound = |row: &Observed| {
         row.probability > 0.0
             && row.probability <= 1.0
-            && row.small_ms.is_finite()
-            && row.large.is_none_or(|(_, ms)| ms.is_finite())
+            && row.small_ms.is_none_or(f64::is_finite)
+            && row.large.is_none_or(|(_, ms)| ms.is_none_or(f64::is_finite))
     };
     if let Some(at) = rows.iter().position(|row| !sound(row)) {
         return Err(Error::invalid(format!(
@@ -249,7 +254,7 @@ fn covariance(a: &[f64], b: &[f64]) -> f64 {
 
 /// A weighted quantile with Woodruff's interval (*JASA* 47, 1952): the quantile's level gets a Wilson interval at the
 /// effective sample size, and its ends are read off the same distribution.
-fn quantile(sample: &[(f64, f64)], q: f64) -> Interval {
+fn quantile(sample: &[(f64, f64)], q: f64) -> Option<Interval> {
     let mut sorted = sample.to_vec();
     sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
     let total: f64 = sorted.iter().map(|(_, weight)| weight).sum();
@@ -261,13 +266,13 @@ fn quantile(sample: &[(f64, f64)], q: f64) -> Interval {
             (seen >= level * total * (1.0 - 1e-12)).then_some(*value)
         })
     };
-    let Some(estimate) = at(q) else { return Interval { estimate: f64::NAN, low: None, high: None } };
+    let estimate = at(q)?;
     let n = total * total / squares;
     let centre = (q + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
     let half = Z / (1.0 + Z * Z / n) * (q * (1.0 - q) / n + Z * Z / (4.0 * n * n)).sqrt();
     // Beyond the largest value seen the sample says nothing.
     let bounded = |level: f64| (level * n >= 1.0 && (1.0 - level) * n >= 1.0).then(|| at(level)).flatten();
-    Interval { estimate, low: bounded(centre - half), high: bounded(centre + half) }
+    Some(Interval { estimate, low: bounded(centre - half), high: bounded(centre + half) })
 }
 
 #[cfg(test)]

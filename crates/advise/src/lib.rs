@@ -8,6 +8,7 @@
 pub mod answers;
 pub mod break_even;
 pub mod cost;
+pub mod costs;
 pub mod examples;
 pub mod fit;
 pub mod forecast;

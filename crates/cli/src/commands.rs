@@ -1,6 +1,7 @@
 //! The commands and their arguments.
 
 mod adapt;
+mod advise;
 mod check;
 mod init;
 pub(crate) mod models;
@@ -47,6 +48,8 @@ enum Command {
     Ps(ps::PsArgs),
     /// Show the requests that passed through the gateway
     Traces(traces::TracesArgs),
+    /// Small, large or both? Reasons, costs, forecast
+    Advise(Box<advise::AdviseArgs>),
     /// Make a small model good at a task
     #[command(subcommand)]
     Adapt(adapt::AdaptCommand),
@@ -100,6 +103,7 @@ impl Cli {
             Command::Serve(args) => serve::run(args, &context).await,
             Command::Ps(args) => ps::run(args, &context).await,
             Command::Traces(args) => traces::run(args, &context.store_path()?, context.json).await,
+            Command::Advise(args) => advise::run(*args, &context).await,
             Command::Adapt(command) => adapt::run(command, &context).await,
             Command::Pilot(command) => pilot::run(command, &context).await,
             Command::Pull(args) => models::pull(args, &context.models_dir, context.json).await,

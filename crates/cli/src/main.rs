@@ -1,5 +1,6 @@
 //! The `understudy` binary: reads arguments, runs one command, and turns its error into a message and an exit code.
 
+mod chart;
 mod clock;
 mod commands;
 mod compose;

@@ -4,8 +4,11 @@
 //! they disagree the LiteLLM figure holds, being the newer, and the row keeps the other figure. A test makes the table
 //! anew from the two sources and prints where they disagree. A model that is not in it has no known price; it is never free by omission.
 
-use std::{collections::HashMap, sync::LazyLock};
-use understudy_core::{Money, Price};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::LazyLock,
+};
+use understudy_core::{Error, Money, Price, Result};
 
 /// The table: `provider,model,input,cached_input,output,source,other_input,other_output`; USD per million tokens. An
 /// empty `cached_input` is unknown and billed as fresh input.
@@ -45,6 +48,56 @@ pub fn price_of(model: &str) -> Option<Price> {
         names
     });
     BY_NAME.get(model).copied().flatten()
+}
+
+/// The row of a model by the name that [`price_of`] takes.
+///
+/// # Errors
+/// `NotFound` with the nearest names when the model is not in the table; `Invalid` with the providers when several sell
+/// the name at different prices.
+pub fn find(model: &str) -> Result<ListPrice> {
+    let named: Vec<ListPrice> = rows()
+        .filter(|row| {
+            row.model == model
+                || model.strip_prefix(row.provider).is_some_and(|m| m.strip_prefix('/') == Some(row.model))
+        })
+        .collect();
+    match named.as_slice() {
+        [] => {
+            let near = near(model);
+            let hint = if near.is_empty() { String::new() } else { format!("; near it: {}", near.join(", ")) };
+            Err(Error::not_found(format!(
+                "find the price of `{model}`: it is not in the table of {SNAPSHOT}{hint}; a price of your own is given as \
+                 IN/OUT in USD per million tokens, such as 1.75/14"
+            )))
+        }
+        [first, rest @ ..] if rest.iter().all(|row| row.price == first.price) => Ok(first.clone()),
+        several => {
+            let names: Vec<String> = several.iter().map(|row| format!("{}/{}", row.provider, row.model)).collect();
+            Err(Error::invalid(format!(
+                "find the price of `{model}`: providers sell it at different prices; name one of {}",
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+/// Up to five names that share the most three-letter pieces with `model`.
+fn near(model: &str) -> Vec<String> {
+    let pieces = |name: &str| -> BTreeSet<Vec<char>> {
+        let letters: Vec<char> = name.to_lowercase().chars().collect();
+        letters.windows(3).map(<[char]>::to_vec).collect()
+    };
+    let wanted = pieces(model);
+    let mut scored: Vec<(usize, usize, String)> = rows()
+        .filter_map(|row| {
+            let name = format!("{}/{}", row.provider, row.model);
+            let shared = pieces(&name).intersection(&wanted).count();
+            (2 * shared >= wanted.len().max(2)).then_some((shared, row.model.len(), name))
+        })
+        .collect();
+    scored.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
+    scored.into_iter().take(5).map(|(_, _, name)| name).collect()
 }
 
 /// All rows.

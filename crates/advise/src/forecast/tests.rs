@@ -10,8 +10,8 @@ fn row(confidence: f64, small: f64, large: f64) -> Observed {
     Observed {
         confidence: Some(confidence),
         small_cost: usd(small),
-        small_ms: 10.0,
-        large: Some((usd(large), 100.0)),
+        small_ms: Some(10.0),
+        large: Some((usd(large), Some(100.0))),
         probability: 1.0,
     }
 }
@@ -29,7 +29,8 @@ fn costs_follow_the_cascade_request_by_request() {
     assert!((out.audits_per_request_usd - 0.002).abs() < 1e-12);
     assert!((out.kept.estimate - 0.5).abs() < 1e-12);
     assert!((out.saved.estimate - (1.0 - expected / 0.0275)).abs() < 1e-9);
-    assert!((out.latency_ms_p50.estimate - 10.0).abs() < 1e-9 && (out.latency_ms_p95.estimate - 110.0).abs() < 1e-9);
+    let [p50, p95] = [out.latency_ms_p50, out.latency_ms_p95].map(|p| p.expect("times are known").estimate);
+    assert!((p50 - 10.0).abs() < 1e-9 && (p95 - 110.0).abs() < 1e-9);
 }
 
 #[test]
@@ -38,6 +39,14 @@ fn an_answer_without_confidence_is_escalated() {
     rows[0].confidence = None;
     let out = forecast(&rows, POLICY, Target::Next(4)).expect("valid");
     assert!((out.kept.estimate - 0.75).abs() < 1e-12);
+}
+
+#[test]
+fn an_unknown_time_leaves_the_cost_known() {
+    let mut rows = [row(0.9, 0.0, 0.02); 4];
+    rows[2].small_ms = None;
+    let out = forecast(&rows, POLICY, Target::Next(4)).expect("valid");
+    assert_eq!((out.latency_ms_p50, out.large_latency_ms_p50.is_some()), (None, true));
 }
 
 #[test]
@@ -141,6 +150,7 @@ fn a_known_bill_narrows_the_interval_and_it_still_holds() {
 #[test]
 fn a_quantile_holds_its_level_and_ends_where_the_sample_ends() {
     let sample: Vec<(f64, f64)> = (1..=1000).map(|i| (f64::from(i), 1.0)).collect();
+    let quantile = |sample: &[(f64, f64)], q| quantile(sample, q).expect("not empty");
     let p95 = quantile(&sample, 0.95);
     assert!((p95.estimate - 950.0).abs() < 1e-9);
     assert!(p95.low.expect("inside") < 950.0 && p95.high.expect("inside") > 950.0);

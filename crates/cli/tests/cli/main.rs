@@ -1,5 +1,6 @@
 //! The real binary, from the outside: exit codes, messages, signals, files.
 
+mod advising;
 mod certifying;
 mod configuring;
 mod serving;

@@ -28,6 +28,17 @@ fn a_known_model_has_its_price_and_an_unknown_one_has_none() {
 }
 
 #[test]
+fn an_unknown_model_gets_the_nearest_names_and_never_a_price() {
+    let error = find("gpt-5.2-turbo").expect_err("no such model");
+    assert!(error.message().contains("openai/gpt-5.2"), "{error}");
+    assert!(find("").is_err() && find("zzzzzz").is_err());
+    assert_eq!(find("gpt-5.2").expect("known").price, find("openai/gpt-5.2").expect("known").price);
+    for row in rows() {
+        assert_eq!(find(&format!("{}/{}", row.provider, row.model)).expect("in the table").price, row.price);
+    }
+}
+
+#[test]
 fn a_name_that_providers_sell_at_different_prices_needs_its_provider() {
     let mut by_model: BTreeMap<&str, Vec<ListPrice>> = BTreeMap::new();
     for row in rows() {
