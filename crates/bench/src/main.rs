@@ -5,6 +5,7 @@
 mod certificate;
 mod crash;
 mod encoder;
+mod gate;
 mod generation;
 mod process;
 mod reference;
@@ -28,6 +29,8 @@ enum Bench {
     Crash(crash::CrashArgs),
     /// Encoder speed beside ONNX Runtime, and what int8 costs in accuracy
     Encoder(encoder::EncoderArgs),
+    /// Gates beside raw signals, and how often the certificate of a chosen cascade is wrong
+    Gate(gate::GateArgs),
     /// Generate at concurrency 1, 4 and 8: tokens per second beside llama.cpp's own batching.
     Generation(generation::GenerationArgs),
     /// Our figures for the tests that compare them with other packages': requests on standard input
@@ -43,6 +46,7 @@ async fn main() -> ExitCode {
         Bench::Certificate(args) => certificate::run(&args),
         Bench::Crash(args) => crash::run(args).await,
         Bench::Encoder(args) => encoder::run(&args),
+        Bench::Gate(args) => gate::run(&args),
         Bench::Generation(args) => generation::run(args).await,
         Bench::Reference => reference::run(),
         Bench::Users(args) => users::run(args).await,

@@ -3,6 +3,7 @@
 //!
 //! Refuses to train and to look at the clock. Callers: the command line, the benches and the demo.
 
+pub mod cascades;
 pub mod certify;
 pub mod compare;
 pub mod gate;

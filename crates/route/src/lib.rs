@@ -12,6 +12,7 @@ pub mod gate;
 pub mod matching;
 pub mod plan;
 pub mod router;
+pub mod stages;
 
 pub use cascade::{Cascade, Decision, Step, Tier};
 pub use gate::Gate;

@@ -48,6 +48,25 @@ mod tests {
     }
 
     #[test]
+    fn area_over_gap_is_what_replay_reports_from_every_threshold() {
+        use crate::replay::{Row, Side, Stage, figures};
+        let side = |quality: f64| Side { quality, ..Side::default() };
+        let quality = |i: u32, factor: u32, most: u32| f64::from(u8::from(i * factor % 10 < most));
+        let rows: Vec<Row> = (0..200_u32)
+            .map(|i| Row {
+                small: side(quality(i, 7, 6)),
+                large: side(quality(i, 3, 8)),
+                score: f64::from(i * 13 % 23),
+            })
+            .collect();
+        let scores: Vec<f64> = rows.iter().map(|row| -row.score).collect();
+        let gains: Vec<f64> = rows.iter().map(|row| row.large.quality - row.small.quality).collect();
+        let apgr = area(&scores, &gains) / (gains.iter().sum::<f64>() / 200.0);
+        let replayed = figures(&rows, Stage::After).expect("valid rows").apgr_full.expect("the large model is better");
+        assert!((apgr - replayed).abs() < 1e-12, "{apgr} {replayed}");
+    }
+
+    #[test]
     fn the_difference_of_two_orders_is_the_difference_of_their_areas() {
         let gains: Vec<f64> = (0..50_i32).map(|i| f64::from(i * 7 % 3 - 1)).collect();
         let a: Vec<f64> = (0..50_i32).map(|i| f64::from(i * 13 % 50)).collect();

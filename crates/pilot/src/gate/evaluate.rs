@@ -2,13 +2,13 @@
 
 use super::{
     Params,
+    area::{area, difference},
     fit::{Choice, Fit, fit_rows},
     table::{Raw, Table},
 };
-use crate::replay::{self, Side, Stage};
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
-use understudy_core::{Error, Outcome, Result, Seed};
+use understudy_core::{Error, Outcome, Result};
 
 /// Two models' names.
 #[derive(Debug, Clone, Copy)]
@@ -35,8 +35,6 @@ pub struct Evaluation {
     pub raw_chosen: f64,
     /// … by the gate.
     pub gate: f64,
-    /// The same of the best raw signal and of the gate as RouteLLM computes it, from deciles.
-    pub deciles: (f64, f64),
     /// Standard error of the difference between the gate and the best raw signal, over the judged rows.
     pub error: f64,
     /// Models whose answers the gate also looked at.
@@ -65,9 +63,10 @@ pub fn apart(train: &[Outcome], test: &[Outcome], pair: Pair<'_>, params: &Param
     let fit = fit_rows(&table, &rows, (pair.small, pair.large), params)?;
     let judged = Table::new(test, pair.small, pair.large, helpers)?;
     let scores = fit.scores(test);
-    let scores: Vec<f64> = judged.places.iter().map(|&place| scores[place]).collect();
-    let chosen = judged.raw_scores(fit.raw, &(0..judged.len()).collect::<Vec<_>>());
-    summed_up(&judged, &[Run { scores, chosen }], if fit.choice == Choice::Committee { 1.0 } else { 0.0 })
+    let rows: Vec<usize> = (0..judged.len()).collect();
+    let gate = judged.places.iter().map(|&place| -scores[place]).collect();
+    let chosen = judged.raw_scores(fit.raw, &rows);
+    summed_up(&judged, &[Judged { rows, gate, chosen }], if fit.choice == Choice::Committee { 1.0 } else { 0.0 })
 }
 
 /// Cross-fitting: every row is judged by a gate that was fitted on the others, `repeats` times over.
@@ -82,92 +81,71 @@ pub fn across(
 ) -> Result<Evaluation> {
     let helpers = params.helpers.choose(outcomes, pair.small, pair.large)?;
     let table = Table::new(outcomes, pair.small, pair.large, helpers)?;
-    let (mut runs, mut committee) = (Vec::new(), 0.0);
+    let (mut fits, mut committee) = (Vec::new(), 0.0);
     for repeat in 0..repeats {
         let mut order: Vec<usize> = (0..table.len()).collect();
-        let seed = Seed(params.seed.derive("evaluate").0.wrapping_add(repeat));
-        order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed.0));
-        let mut scores = vec![0.0; table.len()];
-        let mut chosen = vec![0.0; table.len()];
+        let seed = params.seed.derive("evaluate").0.wrapping_add(repeat);
+        order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
         for fold in 0..folds {
             let pick = |held: bool| -> Vec<usize> {
                 order.iter().enumerate().filter(|(p, _)| (p % folds == fold) == held).map(|(_, &row)| row).collect()
             };
-            let (train, test) = (pick(false), pick(true));
+            let (train, rows) = (pick(false), pick(true));
             let fit = fit_rows(&table, &train, (pair.small, pair.large), params)?;
             committee += f64::from(u8::from(fit.choice == Choice::Committee)) / (folds as f64 * repeats as f64);
-            let all = fit.scores(outcomes);
-            for (&row, raw) in test.iter().zip(table.raw_scores(fit.raw, &test)) {
-                scores[row] = all[table.places[row]];
-                chosen[row] = raw;
-            }
+            let judge = |&row: &usize| -fit.score(&outcomes[table.places[row]]);
+            let gate = rows.iter().map(judge).collect();
+            let chosen = table.raw_scores(fit.raw, &rows);
+            fits.push(Judged { rows, gate, chosen });
         }
-        runs.push(Run { scores, chosen });
     }
-    summed_up(&table, &runs, committee)
+    summed_up(&table, &fits, committee)
 }
 
-/// One score of each row by gates that have not seen it.
-struct Run {
-    /// The gate's, in `replay`'s sense.
-    scores: Vec<f64>,
-    /// The raw signal's that training would have chosen; rises with the reason to keep.
+/// Rows that one fit has not seen, and its scores of them.
+struct Judged {
+    rows: Vec<usize>,
+    /// The gate's; rise with the reason to keep.
+    gate: Vec<f64>,
+    /// The raw signal's that training would have chosen.
     chosen: Vec<f64>,
 }
 
-/// How the average performance gap recovered is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Formula {
-    /// From every threshold.
-    Full,
-    /// From deciles, as RouteLLM does.
-    Deciles,
-}
-
-fn summed_up(table: &Table, runs: &[Run], committee: f64) -> Result<Evaluation> {
-    let rows: Vec<usize> = (0..table.len()).collect();
-    let n = rows.len() as f64;
-    // `replay` sends the highest scores to the large model first.
-    let apgr = |scores: &[f64], sign: f64, formula: Formula| -> Result<f64> {
-        let side = |quality: f64| Side { quality, ..Side::default() };
-        let each = rows.iter().zip(scores).map(|(&row, &score)| replay::Row {
-            small: side(table.small[row]),
-            large: side(table.large[row]),
-            score: sign * score,
-        });
-        let figures = replay::figures(&each.collect::<Vec<_>>(), Stage::After)?;
-        let apgr = if formula == Formula::Full { figures.apgr_full } else { figures.apgr };
-        apgr.ok_or_else(|| Error::data("evaluate the gate: the large model is not better on these rows"))
+/// Areas are summed over the fits and then divided by the summed gap: each fit has its own scale of scores, so rows
+/// are ordered among those of one fit only, by the gate and by the raw signals alike.
+fn summed_up(table: &Table, fits: &[Judged], committee: f64) -> Result<Evaluation> {
+    let all: Vec<usize> = (0..table.len()).collect();
+    let n = all.len() as f64;
+    let total = |scores: &dyn Fn(&Judged) -> Vec<f64>| -> f64 {
+        fits.iter().map(|judged| area(&scores(judged), &table.gains(&judged.rows)) * judged.rows.len() as f64).sum()
     };
-    let mean = |of: &dyn Fn(&Run) -> Result<f64>| -> Result<f64> {
-        runs.iter().map(of).sum::<Result<f64>>().map(|sum| sum / runs.len() as f64)
-    };
-    let raws: Vec<(Raw, f64)> = table
-        .raws(&rows)
-        .into_iter()
-        .map(|raw| Ok((raw, apgr(&table.raw_scores(raw, &rows), -1.0, Formula::Full)?)))
-        .collect::<Result<_>>()?;
-    let gains = table.gains(&rows);
-    let gap = gains.iter().sum::<f64>() / n;
-    let best = raws.iter().max_by(|a, b| a.1.total_cmp(&b.1));
-    let best_scores = best.map(|(raw, _)| table.raw_scores(*raw, &rows)).unwrap_or_default();
-    let error = runs.first().filter(|_| best.is_some()).map_or(0.0, |run| {
-        let kept: Vec<f64> = run.scores.iter().map(|score| -score).collect();
-        super::area::difference(&kept, &best_scores, &gains).1 / gap
-    });
-    let mut best_deciles = f64::NEG_INFINITY;
-    for (raw, _) in &raws {
-        best_deciles = best_deciles.max(apgr(&table.raw_scores(*raw, &rows), -1.0, Formula::Deciles)?);
+    let gap: f64 = fits.iter().flat_map(|judged| table.gains(&judged.rows)).sum();
+    if gap <= 0.0 {
+        return Err(Error::data("evaluate the gate: the large model is not better on these rows"));
     }
-    let deciles = (best_deciles, mean(&|run| apgr(&run.scores, 1.0, Formula::Deciles))?);
+    let raws: Vec<(Raw, f64)> = table
+        .raws(&all)
+        .into_iter()
+        .map(|raw| (raw, total(&|judged| table.raw_scores(raw, &judged.rows)) / gap))
+        .collect();
+    let best = raws.iter().max_by(|a, b| a.1.total_cmp(&b.1)).map(|(raw, _)| *raw);
+    // Each row is judged equally often; repeats see the same rows and make nothing surer.
+    let repeats = fits.iter().map(|judged| judged.rows.len()).sum::<usize>() as f64 / n;
+    let variance = |judged: &Judged, raw: Raw| {
+        let (_, error) = difference(&judged.gate, &table.raw_scores(raw, &judged.rows), &table.gains(&judged.rows));
+        (error * judged.rows.len() as f64).powi(2)
+    };
+    let error = best.map_or(0.0, |raw| {
+        let variance = fits.iter().map(|judged| variance(judged, raw)).sum::<f64>() / repeats;
+        variance.sqrt() / (gap / repeats)
+    });
     Ok(Evaluation {
-        n: rows.len(),
+        n: all.len(),
         quality_small: table.small.iter().sum::<f64>() / n,
         quality_large: table.large.iter().sum::<f64>() / n,
         raw: raws.iter().map(|(raw, apgr)| (raw.signal.name(&table.helpers), *apgr)).collect(),
-        raw_chosen: mean(&|run| apgr(&run.chosen, -1.0, Formula::Full))?,
-        gate: mean(&|run| apgr(&run.scores, 1.0, Formula::Full))?,
-        deciles,
+        raw_chosen: total(&|judged| judged.chosen.clone()) / gap,
+        gate: total(&|judged| judged.gate.clone()) / gap,
         error,
         helpers: table.helpers.clone(),
         committee,

@@ -55,12 +55,15 @@ impl Fit {
     /// outcome; where the gate refuses to judge, the highest.
     #[must_use]
     pub fn scores(&self, outcomes: &[Outcome]) -> Vec<f64> {
+        outcomes.iter().map(|outcome| self.score(outcome)).collect()
+    }
+
+    /// The score of one outcome.
+    #[must_use]
+    pub fn score(&self, outcome: &Outcome) -> f64 {
         let file = self.gate.file();
-        let score = |outcome: &Outcome| {
-            let row = Row::new(outcome, &file.small, &file.helpers)?;
-            Some(1.0 - self.gate.judge(row.evidence())?.get())
-        };
-        outcomes.iter().map(|outcome| score(outcome).unwrap_or(1.0)).collect()
+        let judged = Row::new(outcome, &file.small, &file.helpers).and_then(|row| self.gate.judge(row.evidence()));
+        judged.map_or(1.0, |confidence| 1.0 - confidence.get())
     }
 }
 

@@ -182,6 +182,8 @@ impl Signal {
         match self {
             Self::Agreement(helper) => format!("agreement with {}", of(helper)),
             Self::Support(helper) => format!("support of {}", of(helper)),
+            // The same order on another scale.
+            Self::Doubt | Self::Probability => "log probability".to_owned(),
             other => {
                 let written = serde_json::to_value(other).ok();
                 written.as_ref().and_then(serde_json::Value::as_str).unwrap_or("signal").replace('_', " ")
