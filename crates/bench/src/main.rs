@@ -6,6 +6,7 @@ mod certificate;
 mod crash;
 mod encoder;
 mod gate;
+mod forecast;
 mod generation;
 mod process;
 mod reference;
@@ -31,6 +32,8 @@ enum Bench {
     Encoder(encoder::EncoderArgs),
     /// Gates beside raw signals, and how often the certificate of a chosen cascade is wrong
     Gate(gate::GateArgs),
+    /// Forecasts of cost and latency against a replay of other requests
+    Forecast(forecast::ForecastArgs),
     /// Generate at concurrency 1, 4 and 8: tokens per second beside llama.cpp's own batching.
     Generation(generation::GenerationArgs),
     /// Our figures for the tests that compare them with other packages': requests on standard input
@@ -47,6 +50,7 @@ async fn main() -> ExitCode {
         Bench::Crash(args) => crash::run(args).await,
         Bench::Encoder(args) => encoder::run(&args),
         Bench::Gate(args) => gate::run(&args),
+        Bench::Forecast(args) => forecast::run(&args),
         Bench::Generation(args) => generation::run(args).await,
         Bench::Reference => reference::run(),
         Bench::Users(args) => users::run(args).await,

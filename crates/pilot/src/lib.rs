@@ -9,6 +9,7 @@ pub mod compare;
 pub mod gate;
 pub mod grid;
 pub mod items;
+pub mod load;
 pub mod metrics;
 pub mod replay;
 pub mod sequential;

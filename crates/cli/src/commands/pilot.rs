@@ -2,6 +2,7 @@
 
 mod certify;
 pub(crate) mod data;
+mod load;
 
 use super::Context;
 use clap::Subcommand;
@@ -14,6 +15,8 @@ pub(crate) enum PilotCommand {
     Data(data::DataArgs),
     /// Certify a threshold on recorded outcomes: how much may the small model answer?
     Certify(certify::CertifyArgs),
+    /// Users against latency, queueing and saturation, for a model here or a server
+    Load(Box<load::LoadArgs>),
 }
 
 /// Runs `understudy pilot …`.
@@ -21,5 +24,6 @@ pub(crate) async fn run(command: PilotCommand, context: &Context) -> Result<()> 
     match command {
         PilotCommand::Data(args) => data::run(args, context).await,
         PilotCommand::Certify(args) => certify::run(args, context).await,
+        PilotCommand::Load(args) => load::run(*args, context).await,
     }
 }
