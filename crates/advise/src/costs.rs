@@ -130,39 +130,36 @@ impl Costs {
     }
 
     /// The assumptions: what is given, else what the setting says, else a starting point. `price_of` looks a model up in
-    /// the price table.
+    /// the price table, and says where the price comes from.
     ///
     /// # Errors
     /// `Invalid`, naming the value; what `price_of` says of an unknown model.
-    pub fn assume(&self, setting: &Setting, price_of: impl Fn(&str) -> Result<Price>) -> Result<Assumptions> {
+    pub fn assume(&self, setting: &Setting, price_of: impl Fn(&str) -> Result<(Price, String)>) -> Result<Assumptions> {
         let mut a = Assumptions::default();
         let usd = |name: &'static str, value: f64| {
             Money::from_usd(value).map_err(|e| e.context(format!("read {name}")).with_param(name))
         };
-        let mut basis = |name: &'static str, from: &str| {
-            a.basis.insert(name, from.to_owned());
-        };
         if let Some([input, output]) = setting.tokens {
             (a.usage.input_tokens, a.usage.output_tokens) = (input, output);
-            basis("input-tokens", "typical of the use case");
-            basis("output-tokens", "typical of the use case");
+            a.basis.insert("input-tokens", "typical of the use case".to_owned());
+            a.basis.insert("output-tokens", "typical of the use case".to_owned());
         }
         if let Some(n) = self.input_tokens {
             a.usage.input_tokens = n;
-            basis("input-tokens", GIVEN);
+            a.basis.insert("input-tokens", GIVEN.to_owned());
         }
         if let Some(n) = self.output_tokens {
             a.usage.output_tokens = n;
-            basis("output-tokens", GIVEN);
+            a.basis.insert("output-tokens", GIVEN.to_owned());
         }
         if let Some(n) = self.cached_tokens {
             a.usage.cached_input_tokens = n.min(a.usage.input_tokens);
-            basis("cached-tokens", GIVEN);
+            a.basis.insert("cached-tokens", GIVEN.to_owned());
         }
         match (self.requests_per_month, self.requests_per_day) {
             (Some(n), _) => {
                 a.requests_per_month = n;
-                basis("requests-per-month", GIVEN);
+                a.basis.insert("requests-per-month", GIVEN.to_owned());
             }
             (None, Some(n)) => {
                 let month = Span::AVERAGE_MONTH;
@@ -170,29 +167,30 @@ impl Costs {
                     .checked_mul(month.units)
                     .map(|n| (n + month.of / 2) / month.of)
                     .ok_or_else(|| Error::invalid("read requests-per-day: it is too large"))?;
-                basis("requests-per-month", "given a day, times 365/12");
+                a.basis.insert("requests-per-month", "given a day, times 365/12".to_owned());
             }
             (None, None) => {}
         }
         a.large = self.large.clone().unwrap_or_else(|| setting.large.to_owned());
         if self.large.is_some() {
-            basis("large", GIVEN);
+            a.basis.insert("large", GIVEN.to_owned());
         }
         match &self.large_price {
             Some(text) => {
                 a.large_price = parse_price(text)?;
-                basis("large-price", GIVEN);
+                a.basis.insert("large-price", GIVEN.to_owned());
             }
             None => {
-                a.large_price = price_of(&a.large)?;
-                basis("large-price", "price table");
+                let (price, from) = price_of(&a.large)?;
+                a.large_price = price;
+                a.basis.insert("large-price", from);
             }
         }
         let output = if setting.writes == Writes::Text { a.usage.output_tokens } else { 0 };
         if let Some((name, speed)) = &setting.small {
             a.small.clone_from(name);
             a.capacity_per_s = speed.requests_per_s(a.usage.input_tokens, output);
-            basis("capacity", "interpolated from measurements on 2 cores");
+            a.basis.insert("capacity", "interpolated from measurements on 2 cores".to_owned());
         }
         a.machine_month = usd("machine-usd-month", setting.machine.usd_month)?;
         a.watts = setting.machine.watts;
@@ -287,8 +285,8 @@ mod tests {
         }
     }
 
-    fn price(_: &str) -> Result<Price> {
-        parse_price("1/2")
+    fn price(_: &str) -> Result<(Price, String)> {
+        Ok((parse_price("1/2")?, "table".into()))
     }
 
     #[test]

@@ -14,16 +14,13 @@ use std::{
     fs::File,
     io::BufReader,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 use understudy_advise::{
     Observed,
     forecast::{self, Interval, Policy, Target},
 };
-use understudy_core::{
-    Answer, Certificate, Confidence, Error, Money, Result, Seed, Timestamp, Usage, certificate::LossKind, outcome,
-};
-use understudy_route::{Cascade, Plan, Step, Tier};
+use understudy_core::{Answer, Confidence, Error, Money, Result, Seed, Usage, outcome};
+use understudy_route::{Cascade, Gate, Plan, Step, Tier};
 use understudy_stats::binomial;
 
 #[derive(Debug, Args)]
@@ -253,17 +250,13 @@ fn draw(population: &[Observed], n: usize, rng: &mut ChaCha8Rng) -> Vec<Observed
 
 /// Sends every request through the cascade that serves, and adds up what it cost.
 fn replay(trace: &[Observed], policy: Policy, rng: &mut ChaCha8Rng) -> Replayed {
-    let certificate = Arc::new(certificate(policy.threshold));
+    let gate = Gate::AtLeast(Confidence::new(policy.threshold.clamp(0.0, 1.0)).expect("clamped into [0, 1]"));
     let mut answer = Answer::text("small".into(), "", Usage::default());
     let large_answer = Answer::text("large".into(), "", Usage::default());
     let (mut cost, mut times) = (Money::ZERO, Vec::with_capacity(trace.len()));
     for row in trace {
         let (large_cost, large_ms) = row.large.map_or((Money::ZERO, 0.0), |(cost, ms)| (cost, ms.unwrap_or(0.0)));
-        let plan = Plan::SmallFirst {
-            certificate: certificate.clone(),
-            audit_probability: policy.audit,
-            large_obstacle: None,
-        };
+        let plan = Plan::SmallFirst { gate: gate.clone(), audit_probability: policy.audit, large_obstacle: None };
         let (mut cascade, mut step) = Cascade::start(plan, rng.random());
         let mut ms = 0.0;
         loop {
@@ -294,26 +287,6 @@ fn replay(trace: &[Observed], policy: Policy, rng: &mut ChaCha8Rng) -> Replayed 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank within the trace")]
     let at = |q: f64| times[((q * times.len() as f64).ceil() as usize).clamp(1, times.len()) - 1];
     Replayed { cost, p50: at(0.5), p95: at(0.95) }
-}
-
-fn certificate(threshold: f64) -> Certificate {
-    Certificate {
-        id: String::new(),
-        task: "bench".into(),
-        small: "small".into(),
-        small_hash: "small".into(),
-        large: "large".into(),
-        epsilon: 0.02,
-        delta: 0.05,
-        loss: LossKind::Regret,
-        n: 1,
-        losses: 0,
-        threshold: Confidence::new(threshold.clamp(0.0, 1.0)).expect("clamped into [0, 1]"),
-        kept: 0.5,
-        bound: 0.02,
-        data_hash: String::new(),
-        issued: Timestamp(0),
-    }
 }
 
 impl Errors {

@@ -1,8 +1,9 @@
 //! List prices of well-known models: a pinned snapshot inside the binary. Prices in the configuration go first.
 //!
-//! Joined from the LiteLLM table (PyPI litellm 1.109.1) and models.dev (commit f3fc6922, 2 July 2026), both MIT. Where
-//! they disagree the LiteLLM figure holds, being the newer, and the row keeps the other figure. A test makes the table
-//! anew from the two sources and prints where they disagree. A model that is not in it has no known price; it is never free by omission.
+//! Joined from the LiteLLM table (PyPI litellm 1.109.1), models.dev (commit f3fc6922, 2 July 2026) and pydantic's
+//! genai-prices (PyPI 0.2.3), all MIT. Where they disagree the LiteLLM figure holds, being the newest, and the row keeps the
+//! others. A test makes the table anew from the first two and prints where they disagree; `cargo xtask prices` renews it
+//! from all three. A model that is not in it has no known price; it is never free by omission.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -10,12 +11,13 @@ use std::{
 };
 use understudy_core::{Error, Money, Price, Result};
 
-/// The table: `provider,model,input,cached_input,output,source,other_input,other_output`; USD per million tokens. An
-/// empty `cached_input` is unknown and billed as fresh input.
+/// The table: `provider,model,input,cached_input,output,source,other_input,other_output,third_input,third_output`; USD per
+/// million tokens. `other` is models.dev where it differs, `third` is genai-prices where it knows the model. An empty
+/// `cached_input` is unknown and billed as fresh input.
 const TABLE: &str = include_str!("prices.csv");
 
 /// When and from what the table was made.
-pub const SNAPSHOT: &str = "litellm 1.109.1 and models.dev f3fc6922 (2026-07-02)";
+pub const SNAPSHOT: &str = "litellm 1.109.1, models.dev f3fc6922 (2026-07-02) and genai-prices 0.2.3";
 
 /// One row of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +28,36 @@ pub struct ListPrice {
     pub model: &'static str,
     /// The price.
     pub price: Price,
-    /// Whether the two sources disagree about it.
+    /// Whether the sources disagree about it.
     pub disputed: bool,
+    /// Input and output in USD per million tokens by models.dev, where it differs.
+    other: (&'static str, &'static str),
+    /// The same by genai-prices, where it knows the model.
+    third: (&'static str, &'static str),
+}
+
+impl ListPrice {
+    /// What the sources say that disagree with the price: `models.dev says 2/5, genai-prices 2/5`; empty where they agree.
+    #[must_use]
+    pub fn dispute(&self) -> String {
+        let mut said = Vec::new();
+        if !self.other.0.is_empty() || !self.other.1.is_empty() {
+            said.push(format!("models.dev says {}/{}", self.other.0, self.other.1));
+        }
+        if self.differs(self.third) {
+            let says = if said.is_empty() { " says" } else { "" };
+            said.push(format!("genai-prices{says} {}/{}", self.third.0, self.third.1));
+        }
+        said.join(", ")
+    }
+
+    /// Whether these are figures, and others than the price's. An embedding has no output, and no price for it.
+    fn differs(&self, (input, output): (&str, &str)) -> bool {
+        let is = |text: &str, price: Money| text.parse().ok().and_then(|usd| Money::from_usd(usd).ok()) == Some(price);
+        let embeds = self.price.output_per_million == Money::ZERO;
+        !input.is_empty()
+            && !(is(input, self.price.input_per_million) && (embeds || is(output, self.price.output_per_million)))
+    }
 }
 
 /// The price of a model by the provider's name for it, with or without the provider in front (`openai/gpt-4o`).
@@ -117,8 +147,11 @@ fn row(line: &'static str) -> Option<ListPrice> {
         cached_input_per_million: cached.unwrap_or(input),
         output_per_million: output,
     };
-    let disputed = fields.nth(1).is_some_and(|other| !other.is_empty());
-    Some(ListPrice { provider, model, price, disputed })
+    let mut text = || fields.next().unwrap_or("");
+    let _source = text();
+    let (other, third) = ((text(), text()), (text(), text()));
+    let row = ListPrice { provider, model, price, disputed: false, other, third };
+    Some(ListPrice { disputed: !row.dispute().is_empty(), ..row })
 }
 
 #[cfg(test)]

@@ -28,6 +28,16 @@ fn a_known_model_has_its_price_and_an_unknown_one_has_none() {
 }
 
 #[test]
+fn a_price_that_the_sources_dispute_says_what_they_say() {
+    let row = find("mistral/open-mistral-nemo").expect("in the table");
+    assert!(row.disputed);
+    assert_eq!(row.dispute(), "models.dev says 0.15/0.15, genai-prices 0.15/0.15");
+    let agreed = find("gpt-4o-mini").expect("in the table");
+    assert_eq!((agreed.disputed, agreed.dispute().as_str()), (false, ""));
+    assert!(rows().filter(|row| row.disputed).count() >= 10);
+}
+
+#[test]
 fn an_unknown_model_gets_the_nearest_names_and_never_a_price() {
     let error = find("gpt-5.2-turbo").expect_err("no such model");
     assert!(error.message().contains("openai/gpt-5.2"), "{error}");
@@ -107,6 +117,23 @@ fn read(path: PathBuf, columns: [&str; 5]) -> Option<Vec<(String, String, Listed
     Some(lines.map(row).collect())
 }
 
+/// What the third source says: (provider, model) → input and output, as `genai_prices/table.py` prints them.
+/// Without the switch, what the table says of it: that column is checked by `cargo xtask prices` only.
+fn third() -> BTreeMap<(String, String), (String, String)> {
+    #[expect(clippy::disallowed_methods, reason = "a switch of this test")]
+    let file = std::env::var("GENAI_PRICES").ok();
+    let text = file.map(|file| std::fs::read_to_string(file).expect("the output of genai_prices/table.py"));
+    let (text, at) = text.as_deref().map_or((TABLE, 8), |text| (text, 2));
+    text.lines()
+        .filter(|line| !line.starts_with(['#']) && !line.starts_with("provider,"))
+        .map(|line| {
+            let f: Vec<&str> = line.split(',').collect();
+            let own = |i: usize| f.get(i).copied().unwrap_or("").to_owned();
+            ((own(0), own(1)), (own(at), own(at + 1)))
+        })
+        .collect()
+}
+
 /// The table made from the sources; `None` where they are missing.
 fn join() -> Option<String> {
     #[expect(clippy::disallowed_methods, reason = "tests find the data folder by the environment")]
@@ -149,8 +176,11 @@ fn join() -> Option<String> {
         .collect();
     rows.extend(dated.into_iter().map(|(key, listed)| (key, [Some(listed), None])));
 
-    let mut text = format!("# {SNAPSHOT}; both MIT; USD per million tokens\n");
-    text.push_str("provider,model,input,cached_input,output,source,other_input,other_output\n");
+    let mut text = format!("# {SNAPSHOT}; all MIT; USD per million tokens\n");
+    text.push_str(
+        "provider,model,input,cached_input,output,source,other_input,other_output,third_input,third_output\n",
+    );
+    let third = third();
     let show = |x: Option<f64>| x.map_or(String::new(), |x| x.to_string());
     for ((p, model), [theirs, ours]) in rows {
         let (input, cached, output) = theirs.or(ours).expect("one of the two is there");
@@ -163,6 +193,8 @@ fn join() -> Option<String> {
             _ => "models.dev",
         };
         let other = theirs.and(ours).filter(|o| (o.0, o.2) != (input, output));
+        let (third_input, third_output) =
+            third.get(&(PROVIDERS[p].0.to_owned(), model.clone())).cloned().unwrap_or_default();
         let line = [
             PROVIDERS[p].0.to_owned(),
             model,
@@ -172,6 +204,8 @@ fn join() -> Option<String> {
             source.to_owned(),
             show(other.and_then(|o| o.0)),
             show(other.and_then(|o| o.2)),
+            third_input,
+            third_output,
         ];
         text.push_str(&line.join(","));
         text.push('\n');
@@ -179,15 +213,15 @@ fn join() -> Option<String> {
     Some(text)
 }
 
-/// `UPDATE_PRICES=1` writes the table instead.
+/// `UPDATE_PRICES=1` writes the table instead; `cargo xtask prices` sets it, with the third source in `GENAI_PRICES`.
 #[test]
 fn the_table_is_what_the_two_sources_give() {
     let Some(text) = join() else {
         println!("skipped: the price sources are not here");
         return;
     };
-    for row in text.lines().filter(|line| !line.ends_with(",,") && !line.starts_with(['#', 'p'])) {
-        println!("the sources disagree: {row}");
+    for row in rows().filter(|row| row.disputed) {
+        println!("the sources disagree: {}/{} at {:?}: {}", row.provider, row.model, row.price, row.dispute());
     }
     #[expect(clippy::disallowed_methods, reason = "a switch of this test")]
     if std::env::var("UPDATE_PRICES").is_ok() {

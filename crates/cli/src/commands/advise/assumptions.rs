@@ -170,7 +170,14 @@ pub(super) fn assume(answers: &Answers, case: Option<&UseCase>, models: &[SmallM
         labelled: answers.labelled.unwrap_or(0),
         writes: if answers.work == Some(Work::Classify) { Writes::Label } else { Writes::Text },
     };
-    answers.cost.assume(&setting, |name| prices::find(name).map(|row| row.price))
+    answers.cost.assume(&setting, |name| {
+        let row = prices::find(name)?;
+        let from = match row.disputed {
+            true => format!("price table, disputed: {}", row.dispute()),
+            false => "price table".to_owned(),
+        };
+        Ok((row.price, from))
+    })
 }
 
 /// Every choice's costs, and from where on a small model pays.

@@ -5,7 +5,7 @@ use crate::{
     chart::{Chart, Scale, Series},
     clock::SystemClock,
     commands::Context,
-    compose::{self, Composer, cores},
+    compose::{Composer, cores},
     terminal::{self, heading, say, table},
 };
 use clap::Args;
@@ -90,7 +90,7 @@ pub(crate) struct LoadArgs {
 /// Runs `understudy pilot load`.
 pub(super) async fn run(args: LoadArgs, context: &Context) -> Result<()> {
     let name = args.data.display().to_string();
-    let prompts = read_prompts(&name, compose::open_lines(&args.data)?)?;
+    let prompts = read_prompts(&name, understudy_dataset::lines(&args.data)?)?;
     let plan = plan(&args)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let (limits, target) = match &args.url {
