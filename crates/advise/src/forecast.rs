@@ -166,6 +166,11 @@ pub fn forecast(rows: &[Observed], policy: Policy, target: Target) -> Result<For
         Target::Next(_) => 1.0 / n + 1.0 / requests,
         Target::Billed { .. } => (1.0 / n - 1.0 / requests).max(0.0),
     };
+    // Which kept answers are audited is drawn anew, whatever is known of the requests.
+    let drawn = |row: &Observed| row.large.map_or(0.0, |(cost, _)| cost.usd().powi(2) / row.probability);
+    let audit_variance =
+        policy.audit * (1.0 - policy.audit) * rows.iter().filter(|row| keeps(row)).map(drawn).sum::<f64>() / n;
+    let total_error = (residual * to_come * requests * requests + audit_variance * requests).sqrt();
     let ratio = mean / large_mean;
     let differences: Vec<f64> = hybrids.iter().zip(&larges).map(|(hybrid, large)| hybrid - ratio * large).collect();
     let ratio_error = (covariance(&differences, &differences) / n).sqrt() / large_mean;
@@ -192,7 +197,7 @@ pub fn forecast(rows: &[Observed], policy: Policy, target: Target) -> Result<For
         level: LEVEL,
         kept: binomial::wilson(kept, rows.len() as u64, LEVEL).into(),
         cost_per_request_usd: Interval::around(expected, Z * (residual / n).sqrt()),
-        total_usd: Interval::around(expected * requests, Z * (residual * to_come).sqrt() * requests),
+        total_usd: Interval::around(expected * requests, Z * total_error),
         large_per_request_usd: Interval::around(large_mean, Z * (large_variance / n).sqrt()),
         saved: Interval::around(1.0 - ratio, Z * ratio_error),
         audits_per_request_usd: audits,
