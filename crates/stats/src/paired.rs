@@ -1,6 +1,6 @@
 //! Two models on the same items.
 
-use crate::{Bound, binomial, normal_quantile};
+use crate::{Bound, binomial, normal_cdf, normal_quantile};
 
 /// Two-sided p-value of McNemar's exact test: `only_a` items that only the first model got right, `only_b` only the
 /// second. Under equal accuracy each such item is a fair coin.
@@ -43,6 +43,92 @@ pub fn difference(both: u64, only_a: u64, only_b: u64, n: u64, level: f64) -> Bo
     }
 }
 
+/// Tango's score statistic of H: second minus first = `difference` (T. Tango, *Statistics in Medicine* 17, 1998): about
+/// standard normal under H. It compares with the variance that H itself implies, so that it also works where no item
+/// or nearly none tells the two apart.
+///
+/// # Panics
+/// When `n` is 0 or smaller than the counts together, or `difference` is outside [−1, 1].
+#[must_use]
+pub fn score(only_a: u64, only_b: u64, n: u64, difference: f64) -> f64 {
+    assert!(n > 0 && only_a + only_b <= n && difference.abs() <= 1.0, "counts of n items, a difference of shares");
+    let (a, b, n) = (only_a as f64, only_b as f64, n as f64);
+    let excess = b - a - n * difference;
+    let variance = n * (2.0 * constrained(a, b, n, difference) + difference * (1.0 - difference));
+    if variance > 0.0 {
+        excess / variance.sqrt()
+    } else if excess.abs() > 0.0 {
+        excess.signum() * f64::INFINITY
+    } else {
+        0.0
+    }
+}
+
+/// The likeliest share of items that only the first gets right, when the difference is given.
+fn constrained(a: f64, b: f64, n: f64, difference: f64) -> f64 {
+    let linear = -b - a + (2.0 * n - b + a) * difference;
+    let constant = -a * difference * (1.0 - difference);
+    let root = (linear * linear - 8.0 * n * constant).max(0.0).sqrt();
+    // Of the two forms of the root, the one that does not cancel.
+    let share = if linear <= 0.0 { (root - linear) / (4.0 * n) } else { -2.0 * constant / (root + linear) };
+    share.max(0.0)
+}
+
+/// Difference of two accuracies on the same items, second minus first, with Tango's score interval: the differences
+/// that [`score`] does not reject. Agrees with [`non_inferiority`], which [`difference`] does not.
+///
+/// # Panics
+/// When `n` is 0 or smaller than the counts together or `level` is outside (0, 1).
+#[must_use]
+pub fn score_difference(only_a: u64, only_b: u64, n: u64, level: f64) -> Bound {
+    let z = normal_quantile(0.5 + level / 2.0);
+    let estimate = (only_b as f64 - only_a as f64) / n as f64;
+    // The statistic falls as the difference grows.
+    let solve = |target: f64, mut low: f64, mut high: f64| {
+        for _ in 0..200 {
+            let middle = f64::midpoint(low, high);
+            if middle <= low || middle >= high {
+                break;
+            }
+            if score(only_a, only_b, n, middle) > target { low = middle } else { high = middle }
+        }
+        f64::midpoint(low, high)
+    };
+    Bound { estimate, low: solve(z, -1.0, estimate), high: solve(-z, estimate, 1.0), level }
+}
+
+/// One-sided p-value against "the second is worse by `margin` or more": small means not inferior. Tango's score test.
+///
+/// # Panics
+/// As [`score`].
+#[must_use]
+pub fn non_inferiority(only_a: u64, only_b: u64, n: u64, margin: f64) -> f64 {
+    normal_cdf(-score(only_a, only_b, n, -margin))
+}
+
+/// One-sided p-value against "the mean of the paired differences is at most `shift`": Student's t-test. 0 or 1 (or ½ at
+/// the shift itself) where all differences are equal.
+///
+/// # Panics
+/// When fewer than two differences are given.
+#[must_use]
+pub fn t_test_above(differences: &[f64], shift: f64) -> f64 {
+    assert!(differences.len() > 1, "a t-test needs two values");
+    let n = differences.len() as f64;
+    let mean = differences.iter().sum::<f64>() / n;
+    let variance = differences.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    let t = (mean - shift) / (variance / n).sqrt();
+    if t.is_nan() {
+        return 0.5;
+    }
+    if t.is_infinite() {
+        return if t > 0.0 { 0.0 } else { 1.0 };
+    }
+    // P(T ≥ t) through the incomplete beta function, which keeps the digits of a small tail.
+    let tail = statrs::function::beta::beta_reg((n - 1.0) / 2.0, 0.5, (n - 1.0) / (n - 1.0 + t * t)) / 2.0;
+    if t > 0.0 { tail } else { 1.0 - tail }
+}
+
 /// Mean of paired differences with a normal interval, for graded qualities; wide samples only (n of a hundred or more).
 ///
 /// # Panics
@@ -74,5 +160,24 @@ mod tests {
         let bound = difference(36, 2, 12, 50, 0.95);
         assert!((bound.estimate - 0.2).abs() < 1e-12);
         assert!((bound.low - 0.0569).abs() < 5e-5 && (bound.high - 0.3404).abs() < 5e-5, "{bound:?}");
+    }
+
+    #[test]
+    fn the_score_interval_holds_what_the_test_does_not_reject() {
+        for (a, b, n) in [(2, 12, 50), (0, 0, 30), (0, 5, 200), (40, 38, 1000), (3, 0, 3)] {
+            let bound = score_difference(a, b, n, 0.9);
+            assert!(bound.contains(bound.estimate), "{bound:?}");
+            if bound.low > -1.0 {
+                assert!((non_inferiority(a, b, n, -bound.low) - 0.05).abs() < 1e-9, "{a} {b} {n}: {bound:?}");
+            }
+        }
+        assert!(non_inferiority(5, 5, 1000, 0.02) < 0.001 && non_inferiority(30, 5, 1000, 0.02) > 0.5);
+    }
+
+    #[test]
+    fn equal_differences_leave_no_doubt() {
+        assert!(t_test_above(&[0.5; 4], 0.0) < 1e-15 && t_test_above(&[0.5; 4], 0.6) > 1.0 - 1e-15);
+        assert!((t_test_above(&[0.0; 4], 0.0) - 0.5).abs() < 1e-15);
+        assert!((t_test_above(&[1.0, -1.0], 0.0) - 0.5).abs() < 1e-12);
     }
 }
