@@ -1,4 +1,6 @@
-//! Small alone, large alone and both together on the same requests.
+//! Small alone, large alone and both together on the same requests; several models against a baseline in [`models`].
+
+pub mod models;
 
 use understudy_stats::{Bound, binomial, paired};
 

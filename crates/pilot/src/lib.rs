@@ -6,6 +6,7 @@
 pub mod cascades;
 pub mod certify;
 pub mod compare;
+pub mod errors;
 pub mod gate;
 pub mod grid;
 pub mod items;
@@ -14,6 +15,7 @@ pub mod metrics;
 pub mod replay;
 pub mod sequential;
 pub mod simulate;
+pub mod stepdown;
 
 pub use certify::{Point, Refusal, Report, Terms, Verdict, certify};
 pub use compare::{Comparison, compare};

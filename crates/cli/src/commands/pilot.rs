@@ -1,8 +1,10 @@
 //! `understudy pilot`: what a small model would do to a task's traffic, before it does.
 
 mod certify;
+mod compare;
 pub(crate) mod data;
 mod load;
+mod errors;
 
 use super::Context;
 use clap::Subcommand;
@@ -17,6 +19,10 @@ pub(crate) enum PilotCommand {
     Certify(certify::CertifyArgs),
     /// Users against latency, queueing and saturation, for a model here or a server
     Load(Box<load::LoadArgs>),
+    /// Hold models against a baseline, or step down from the largest: who is better, who is good enough?
+    Compare(compare::CompareArgs),
+    /// Show where a small model goes wrong: confusions, slices, unclear prompts, doubtful labels
+    Errors(errors::ErrorsArgs),
 }
 
 /// Runs `understudy pilot …`.
@@ -25,5 +31,7 @@ pub(crate) async fn run(command: PilotCommand, context: &Context) -> Result<()> 
         PilotCommand::Data(args) => data::run(args, context).await,
         PilotCommand::Certify(args) => certify::run(args, context).await,
         PilotCommand::Load(args) => load::run(*args, context).await,
+        PilotCommand::Compare(args) => compare::run(&args, context),
+        PilotCommand::Errors(args) => errors::run(&args, context),
     }
 }

@@ -2,6 +2,7 @@
 
 mod advising;
 mod certifying;
+mod comparing;
 mod configuring;
 mod serving;
 mod support;
