@@ -10,6 +10,7 @@ import time
 import urllib.request
 
 import pytest
+import reference_figures
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 KEY = "test-key-of-a-client"
@@ -114,3 +115,11 @@ def gateway(folder, llm):
 def need(name: str) -> None:
     if not (models_dir() / name / "installed.json").exists():
         pytest.skip(f"{name} is not installed; `understudy pull {name}` does it")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The largest difference of every comparison with another package."""
+    if reference_figures.LARGEST:
+        terminalreporter.write_sep("-", "largest difference from the reference packages")
+    for what, (worst, count, allowed) in sorted(reference_figures.LARGEST.items()):
+        terminalreporter.write_line(f"{what:<58} {worst:9.2e} over {count:>6} values, allowed {allowed:g}")

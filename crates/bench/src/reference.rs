@@ -5,6 +5,7 @@
 //! A function joins by a line in its part's table; a part joins by a line in [`PARTS`].
 
 mod bounded;
+mod metrics;
 mod statistics;
 
 use serde::{Deserialize, de::DeserializeOwned};
@@ -15,7 +16,7 @@ use understudy_core::{Error, Result};
 /// What a part offers: names and functions from arguments to a value.
 pub(crate) type Table = &'static [(&'static str, fn(Value) -> Result<Value>)];
 
-const PARTS: &[Table] = &[statistics::TABLE, bounded::TABLE];
+const PARTS: &[Table] = &[metrics::TABLE, statistics::TABLE, bounded::TABLE];
 
 #[derive(Deserialize)]
 struct Request {
