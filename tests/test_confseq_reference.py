@@ -73,7 +73,7 @@ FUNCTIONS = {
                 alpha=alpha,
                 theta=0,
                 lambdas_fn_negative=lambda x, m: lambda_predmix_eb(x, alpha=alpha, fixed_n=len(x)),
-                trunc_scale=0.75,
+                trunc_scale=0.9,
             ).max(),
         )
     ),

@@ -9,7 +9,9 @@ mod gate;
 mod forecast;
 mod generation;
 mod process;
+mod recorded;
 mod reference;
+mod sequential;
 mod users;
 
 use clap::{Parser, Subcommand};
@@ -39,6 +41,8 @@ enum Bench {
     /// Our figures for the tests that compare them with other packages': requests on standard input
     #[command(hide = true)]
     Reference,
+    /// Stop early when two models are compared: identical models called different, and calls saved
+    Sequential(sequential::SequentialArgs),
     /// Latency of local answers under concurrent users, and the most users that hold 200 ms
     Users(users::UsersArgs),
 }
@@ -53,6 +57,7 @@ async fn main() -> ExitCode {
         Bench::Forecast(args) => forecast::run(&args),
         Bench::Generation(args) => generation::run(args).await,
         Bench::Reference => reference::run(),
+        Bench::Sequential(args) => sequential::run(&args),
         Bench::Users(args) => users::run(args).await,
     };
     match done {

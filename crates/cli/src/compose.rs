@@ -186,6 +186,8 @@ impl Composer {
             .certificate(&spec.name, artifact.hash())
             .await?
             // A certificate speaks about one large model and one bound; asking for less than it promises is fine.
+            // No answer under a promise that no audit could take back.
+            .filter(|c| c.monitored().is_ok())
             .filter(|c| c.epsilon <= spec.epsilon && c.delta <= spec.delta)
             .filter(|c| spec.large.is_none() || spec.large.as_ref() == Some(&c.large))
             .map(Arc::new);

@@ -18,7 +18,7 @@ pub mod task;
 
 pub use answer::{Answer, Confidence, FinishReason, TokenLogprob, Usage};
 pub use backend::{AnswerStream, Backend, Capabilities, Embedder, Event, Place};
-pub use certificate::{Certificate, LossKind};
+pub use certificate::{Certificate, LossKind, Per};
 pub use clock::{Clock, Timestamp};
 pub use error::{Error, ErrorKind, Result};
 pub use id::{ModelName, TaskName, TraceId};

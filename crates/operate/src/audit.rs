@@ -364,6 +364,7 @@ impl Monitor {
         match self.loss_kind {
             LossKind::Disagreement => format!("disagreed with {}", self.large),
             LossKind::Regret => format!("were wrong where {} was right", self.large),
+            LossKind::GradedRegret | LossKind::Difference => format!("fell short of {}", self.large),
         }
     }
 }

@@ -1,8 +1,14 @@
 //! Certification: the loosest threshold whose loss is shown to be small.
 
-use crate::{Grid, Item, items::data_hash};
-use understudy_core::{Certificate, Confidence, Error, LossKind, ModelName, Result, TaskName, Timestamp};
-use understudy_stats::{binomial, sequence};
+pub mod family;
+pub(crate) mod search;
+
+use crate::{Grid, Item, Scored, items::data_hash};
+use rand::{SeedableRng, seq::SliceRandom};
+use rand_chacha::ChaCha8Rng;
+use search::{Coded, Search, count};
+use understudy_core::{Certificate, Confidence, Error, LossKind, ModelName, Per, Result, Seed, TaskName, Timestamp};
+use understudy_stats::binomial;
 
 /// More calibration items than this are not proposed to anybody.
 const MOST_EXAMPLES: u64 = 1 << 32;
@@ -35,9 +41,11 @@ pub struct Point {
     pub threshold: f64,
     /// Items kept.
     pub kept: u64,
-    /// Losses among them.
+    /// Losses among them; of graded losses, those above 0.
     pub losses: u64,
-    /// Upper confidence bound of the expected loss per request, at level 1 − δ for this threshold alone.
+    /// Sum of their losses.
+    pub loss_sum: f64,
+    /// Upper confidence bound of the expected loss, at level 1 − δ for this threshold alone.
     pub bound: f64,
 }
 
@@ -85,6 +93,21 @@ impl Report {
     }
 }
 
+/// What the loss is averaged over, and the order in which graded losses are bet on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// All requests, or the kept ones.
+    pub per: Per,
+    /// Shuffles the items before anything is looked at. Exact counts over all requests do not depend on it.
+    pub order: Seed,
+}
+
+impl Default for Rule {
+    fn default() -> Self {
+        Self { per: Per::Request, order: Seed(1) }
+    }
+}
+
 /// Certifies the small model on `items`: tests the grid from strict to loose and stops at the first threshold whose
 /// exact upper bound at 1 − δ exceeds ε. The items must be exchangeable with the traffic to come, and must have had no
 /// part in training or calibrating the small model or in choosing the grid.
@@ -92,54 +115,55 @@ impl Report {
 /// # Errors
 /// `Invalid` when ε or δ is outside (0, 1), a confidence is outside [0, 1], or there are no items.
 pub fn certify(items: &[Item], terms: &Terms, grid: &Grid) -> Result<Report> {
-    check(items, terms.epsilon, terms.delta)?;
-    let n = items.len() as u64;
-    let level = 1.0 - terms.delta;
-    let counts = Counts::of(items, grid);
-    let allowed = binomial::most_allowed(n, terms.epsilon, level);
-    let chosen =
-        sequence::last_rejected(grid.thresholds().len(), |i| Some(counts.losses[i]) <= allowed && allowed.is_some());
+    let scored: Vec<Scored> = items.iter().map(Scored::from).collect();
+    certify_scored(&scored, terms, Rule::default(), grid)
+}
+
+/// As [`certify`], for losses of every kind, over all requests or over the kept ones. Graded losses are tested by
+/// betting. Over kept answers a tenth of the items, drawn by `rule.order`, only tells where to start the search.
+///
+/// # Errors
+/// As [`certify`], and when a loss is outside the range of its kind.
+pub fn certify_scored(items: &[Scored], terms: &Terms, rule: Rule, grid: &Grid) -> Result<Report> {
+    check(items, terms.epsilon, terms.delta, terms.loss)?;
+    let size = grid.thresholds().len();
+    let search = Search { size, loss: terms.loss, per: rule.per, epsilon: terms.epsilon };
+    let mut coded = coded(items, grid)?;
+    coded.shuffle(&mut ChaCha8Rng::seed_from_u64(rule.order.derive("order").0));
+    let chosen = search.choose(&coded, terms.delta);
+    let tested = search.tested(&coded);
+    let n = tested.len() as u64;
+    let counts = count(tested, size);
     let point = |i: usize| Point {
         threshold: grid.thresholds()[i],
-        kept: counts.kept[i],
-        losses: counts.losses[i],
-        bound: binomial::upper(counts.losses[i], n, level),
+        kept: counts[i].kept,
+        losses: counts[i].losses,
+        loss_sum: counts[i].sum,
+        bound: search.bound(tested, i, counts[i], terms.delta),
     };
-    let changes = |&i: &usize| counts.kept[i] > if i == 0 { 0 } else { counts.kept[i - 1] };
-    let curve: Vec<Point> = (0..grid.thresholds().len()).filter(changes).map(point).collect();
+    let changes = |&i: &usize| counts[i].kept > if i == 0 { 0 } else { counts[i - 1].kept };
+    let curve: Vec<Point> = (0..size).filter(changes).map(point).collect();
     // Thresholds that keep the same items are the same rule; the strictest of them promises least about items between.
     let chosen = chosen.and_then(|i| (0..=i).rev().find(changes));
     let verdict = match chosen {
-        Some(i) => Verdict::Certified(Box::new(seal(point(i), n, terms, data_hash(items))?)),
-        None => Verdict::NotCertified(refuse(n, allowed.is_some(), curve.first().copied(), terms)),
+        Some(i) => Verdict::Certified(Box::new(seal(point(i), n, terms, rule.per, data_hash(items))?)),
+        None => Verdict::NotCertified(refuse(n, curve.first().copied(), terms, rule.per)),
     };
     Ok(Report { verdict, n, curve })
 }
 
-/// Items kept and lost at each threshold of a grid.
-struct Counts {
-    kept: Vec<u64>,
-    losses: Vec<u64>,
+/// The items on the grid.
+pub(crate) fn coded(items: &[Scored], grid: &Grid) -> Result<Vec<Coded>> {
+    let size = grid.thresholds().len();
+    let code = |item: &Scored| {
+        let first = item.confidence.and_then(|c| grid.first_keeping(c)).unwrap_or(size);
+        let first = u16::try_from(first).map_err(|_| Error::invalid("certify: use fewer than 65,536 thresholds"))?;
+        Ok(Coded { first, loss: item.loss })
+    };
+    items.iter().map(code).collect()
 }
 
-impl Counts {
-    fn of(items: &[Item], grid: &Grid) -> Self {
-        let (mut kept, mut losses) = (vec![0; grid.thresholds().len()], vec![0; grid.thresholds().len()]);
-        for item in items {
-            if let Some(first) = item.confidence.and_then(|c| grid.first_keeping(c)) {
-                kept[first] += 1;
-                losses[first] += u64::from(item.loss_if_kept);
-            }
-        }
-        for i in 1..kept.len() {
-            kept[i] += kept[i - 1];
-            losses[i] += losses[i - 1];
-        }
-        Self { kept, losses }
-    }
-}
-
-pub(crate) fn check(items: &[Item], epsilon: f64, delta: f64) -> Result<()> {
+pub(crate) fn check(items: &[Scored], epsilon: f64, delta: f64, loss: LossKind) -> Result<()> {
     if items.is_empty() {
         return Err(Error::invalid("certify: there are no calibration items"));
     }
@@ -148,13 +172,26 @@ pub(crate) fn check(items: &[Item], epsilon: f64, delta: f64) -> Result<()> {
             return Err(Error::invalid(format!("certify: {name} is {value}; it must lie between 0 and 1")));
         }
     }
-    match items.iter().find(|item| item.confidence.is_some_and(|c| !(0.0..=1.0).contains(&c))) {
-        Some(item) => Err(Error::invalid(format!("certify: the confidence of item `{}` is not in [0, 1]", item.id))),
+    if let Some(item) = items.iter().find(|item| item.confidence.is_some_and(|c| !(0.0..=1.0).contains(&c))) {
+        return Err(Error::invalid(format!("certify: the confidence of item `{}` is not in [0, 1]", item.id)));
+    }
+    let fits = |x: f64| match loss {
+        LossKind::Regret | LossKind::Disagreement => {
+            x.to_bits() == 0.0_f64.to_bits() || x.to_bits() == 1.0_f64.to_bits()
+        }
+        LossKind::GradedRegret => (0.0..=1.0).contains(&x),
+        LossKind::Difference => (-1.0..=1.0).contains(&x),
+    };
+    match items.iter().find(|item| !fits(item.loss)) {
+        Some(item) => Err(Error::invalid(format!(
+            "certify: the loss of item `{}` is {}, which no {loss:?} is",
+            item.id, item.loss
+        ))),
         None => Ok(()),
     }
 }
 
-fn seal(point: Point, n: u64, terms: &Terms, data_hash: String) -> Result<Certificate> {
+fn seal(point: Point, n: u64, terms: &Terms, per: Per, data_hash: String) -> Result<Certificate> {
     let certificate = Certificate {
         id: String::new(),
         task: terms.task.clone(),
@@ -164,8 +201,10 @@ fn seal(point: Point, n: u64, terms: &Terms, data_hash: String) -> Result<Certif
         epsilon: terms.epsilon,
         delta: terms.delta,
         loss: terms.loss,
+        per,
         n,
         losses: point.losses,
+        loss_sum: (!terms.loss.is_binary()).then_some(point.loss_sum),
         threshold: Confidence::new(point.threshold)?,
         kept: point.kept as f64 / n as f64,
         bound: point.bound,
@@ -175,19 +214,28 @@ fn seal(point: Point, n: u64, terms: &Terms, data_hash: String) -> Result<Certif
     Ok(certificate.sealed())
 }
 
-fn refuse(n: u64, enough: bool, first: Option<Point>, terms: &Terms) -> Refusal {
+fn refuse(n: u64, first: Option<Point>, terms: &Terms, per: Per) -> Refusal {
     let level = 1.0 - terms.delta;
     let percent = |share: f64| format!("{:.2} %", share * 100.0);
     let target = format!("{} at {} confidence", percent(terms.epsilon), percent(level));
+    let Some(first) = first else {
+        let reason = "the small model gave no confidence that any threshold keeps".to_owned();
+        return Refusal { reason, examples_needed: None, best: None };
+    };
+    if !terms.loss.is_binary() || per == Per::Kept {
+        let of = if per == Per::Kept { "kept answers" } else { "requests" };
+        let reason = format!(
+            "no threshold could be shown to lose at most {target}, over {of}, on {n} items; more items, a larger loss or \
+             a surer small model would help"
+        );
+        return Refusal { reason, examples_needed: None, best: Some(first) };
+    }
+    let enough = binomial::most_allowed(n, terms.epsilon, level).is_some();
     let clean = || binomial::trials_needed(0.0, terms.epsilon, level, MOST_EXAMPLES);
     let more = |needed: Option<u64>| needed.map(|needed| needed.saturating_sub(n).max(1));
     let advice = |needed: Option<u64>| match needed {
         Some(needed) => format!("about {needed} more would be enough if they turn out alike"),
         None => "more of the same would not help: train the small model further or allow a larger loss".to_owned(),
-    };
-    let Some(first) = first else {
-        let reason = "the small model gave no confidence that any threshold keeps".to_owned();
-        return Refusal { reason, examples_needed: None, best: None };
     };
     let needed = more(if enough {
         binomial::trials_needed(first.losses as f64 / n as f64, terms.epsilon, level, MOST_EXAMPLES)

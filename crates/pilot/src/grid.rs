@@ -10,10 +10,10 @@ use understudy_core::{Error, Result};
 pub struct Grid(Vec<f64>);
 
 impl Default for Grid {
-    /// 1, then steps of 0.1 in log-odds from 18 (1 − 1.5e-8) down to −6 (0.0025), then 0. Even in log-odds, because
+    /// 1, then steps of 0.02 in log-odds from 18 (1 − 1.5e-8) down to −6 (0.0025), then 0. Even in log-odds, because
     /// confident models crowd near 1; a fine grid costs nothing, as every threshold is tested at the full level.
     fn default() -> Self {
-        let steps = (-60..=180).rev().map(|step| 1.0 / (1.0 + (-f64::from(step) / 10.0).exp()));
+        let steps = (-300..=900).rev().map(|step| 1.0 / (1.0 + (-f64::from(step) / 50.0).exp()));
         Self(std::iter::once(1.0).chain(steps).chain(std::iter::once(0.0)).collect())
     }
 }

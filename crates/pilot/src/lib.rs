@@ -12,13 +12,15 @@ pub mod grid;
 pub mod items;
 pub mod load;
 pub mod metrics;
+pub mod offpolicy;
 pub mod replay;
 pub mod sequential;
 pub mod simulate;
 pub mod stepdown;
 
-pub use certify::{Point, Refusal, Report, Terms, Verdict, certify};
+pub use certify::family::{FamilySimulation, Member, certify_family, simulate_family};
+pub use certify::{Point, Refusal, Report, Rule, Terms, Verdict, certify, certify_scored};
 pub use compare::{Comparison, compare};
 pub use grid::Grid;
-pub use items::{Item, from_outcomes};
-pub use simulate::{Simulation, simulate};
+pub use items::{Item, Loss, Scored, from_outcomes, scored_from_outcomes};
+pub use simulate::{Simulation, ceiling, simulate, simulate_scored};

@@ -1,10 +1,16 @@
 //! Certifies resampled calibration sets of a known population and counts how often the certificate is wrong.
 
-use crate::{Grid, Item, certify::check};
+use crate::{
+    Grid, Item, Scored,
+    certify::{
+        check, coded,
+        search::{Coded, Search, count},
+    },
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use understudy_core::{Error, Result, Seed};
-use understudy_stats::{Bound, binomial, sequence};
+use understudy_core::{Error, LossKind, Per, Result, Seed};
+use understudy_stats::{Bound, binomial};
 
 /// How to simulate.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,40 +50,39 @@ pub struct Simulation {
 /// # Errors
 /// `Invalid` when there are no items, no runs, n is 0, or ε, δ or a confidence is out of range.
 pub fn simulate(population: &[Item], plan: &Plan, grid: &Grid) -> Result<Simulation> {
-    check(population, plan.epsilon, plan.delta)?;
+    let scored: Vec<Scored> = population.iter().map(Scored::from).collect();
+    simulate_scored(&scored, LossKind::Regret, Per::Request, plan, grid)
+}
+
+/// As [`simulate`], for losses of every kind, over all requests or over the kept ones.
+///
+/// # Errors
+/// As [`simulate`], and when a loss is outside the range of its kind.
+pub fn simulate_scored(
+    population: &[Scored],
+    loss: LossKind,
+    per: Per,
+    plan: &Plan,
+    grid: &Grid,
+) -> Result<Simulation> {
+    check(population, plan.epsilon, plan.delta, loss)?;
     if plan.runs == 0 || plan.n == 0 {
         return Err(Error::invalid("simulate: runs and n must be at least 1"));
     }
     let size = grid.thresholds().len();
-    // One byte pair for each item: the threshold from which on it is kept (`size`: never), and its loss.
-    let coded: Vec<(u16, bool)> = population
-        .iter()
-        .map(|item| {
-            let first = item.confidence.and_then(|c| grid.first_keeping(c)).unwrap_or(size);
-            let first =
-                u16::try_from(first).map_err(|_| Error::invalid("simulate: use fewer than 65,536 thresholds"))?;
-            Ok((first, item.loss_if_kept))
-        })
-        .collect::<Result<_>>()?;
-    let total = population.len() as f64;
-    let truth = cumulate(&coded, size);
-    let allowed = binomial::most_allowed(plan.n, plan.epsilon, 1.0 - plan.delta);
+    let coded = coded(population, grid)?;
+    let truth = count(&coded, size);
+    let search = Search { size, loss, per, epsilon: plan.epsilon };
     let mut rng = ChaCha8Rng::seed_from_u64(plan.seed.derive("resample").0);
     let (mut violations, mut certified, mut kept) = (0, 0, 0.0);
     let mut draw = Vec::new();
     for _ in 0..plan.runs {
-        let Some(allowed) = allowed else { break };
         draw.clear();
         draw.extend((0..plan.n).map(|_| coded[rng.random_range(0..coded.len())]));
-        let counts = cumulate(&draw, size);
-        let chosen = sequence::last_rejected(size, |i| counts[i].1 <= allowed);
-        // Among thresholds that keep the same drawn items, the strictest is certified, as in `certify`.
-        let chosen =
-            chosen.and_then(|i| (0..=i).rev().find(|&i| counts[i].0 > if i == 0 { 0 } else { counts[i - 1].0 }));
-        if let Some(i) = chosen {
+        if let Some(i) = certified_threshold(&search, &draw, plan.delta) {
             certified += 1;
-            kept += truth[i].0 as f64 / total;
-            violations += u64::from(truth[i].1 as f64 / total > plan.epsilon);
+            kept += truth[i].kept as f64 / population.len() as f64;
+            violations += u64::from(search.true_loss(truth[i], population.len()) > plan.epsilon + ROUNDING);
         }
     }
     Ok(Simulation {
@@ -86,42 +91,69 @@ pub fn simulate(population: &[Item], plan: &Plan, grid: &Grid) -> Result<Simulat
         violation_share: binomial::interval(violations, plan.runs, 0.95),
         certified,
         kept: kept / plan.runs as f64,
-        kept_best_fixed: best_fixed(population, plan.epsilon),
+        kept_best_fixed: best_fixed(population, per, plan.epsilon),
     })
 }
 
-/// Items kept and losses at each threshold.
-fn cumulate(coded: &[(u16, bool)], size: usize) -> Vec<(u64, u64)> {
-    let mut counts = vec![(0, 0); size + 1];
-    for &(first, loss) in coded {
-        let count = &mut counts[usize::from(first)];
-        count.0 += 1;
-        count.1 += u64::from(loss);
-    }
-    for i in 1..size {
-        counts[i].0 += counts[i - 1].0;
-        counts[i].1 += counts[i - 1].1;
-    }
-    counts.truncate(size);
-    counts
+/// A mean of many losses is exact to this much.
+const ROUNDING: f64 = 1e-12;
+
+/// The certified threshold: among those that keep the same drawn items the strictest, as in `certify`.
+pub(crate) fn certified_threshold(search: &Search, draw: &[Coded], delta: f64) -> Option<usize> {
+    let chosen = search.choose(draw, delta)?;
+    let counts = count(search.tested(draw), search.size);
+    (0..=chosen).rev().find(|&i| counts[i].kept > if i == 0 { 0 } else { counts[i - 1].kept })
 }
 
 /// Largest share kept by any threshold whatever, on the grid or not, with a loss of at most `epsilon`.
-fn best_fixed(population: &[Item], epsilon: f64) -> f64 {
-    let mut sorted: Vec<(f64, bool)> =
-        population.iter().filter_map(|item| Some((item.confidence?, item.loss_if_kept))).collect();
+fn best_fixed(population: &[Scored], per: Per, epsilon: f64) -> f64 {
+    let mut sorted: Vec<(f64, f64)> =
+        population.iter().filter_map(|item| Some((item.confidence?, item.loss))).collect();
     sorted.sort_by(|a, b| b.0.total_cmp(&a.0));
     let total = population.len() as f64;
     let (mut losses, mut best) = (0.0, 0.0);
     for (i, &(confidence, loss)) in sorted.iter().enumerate() {
-        losses += f64::from(u8::from(loss));
+        losses += loss;
         // Equal confidences are kept together or not at all.
         let ends = sorted.get(i + 1).is_none_or(|next| next.0 < confidence);
-        if ends && losses / total <= epsilon {
+        let of = if per == Per::Kept { (i + 1) as f64 } else { total };
+        if ends && losses / of <= epsilon + ROUNDING {
             best = (i + 1) as f64 / total;
         }
     }
     best
+}
+
+/// The most that any valid procedure could keep on average with `n` items, for losses that are counted over all
+/// requests: its chance to reach a threshold is at most the power of the most powerful test there. That test may decide
+/// by a coin at the boundary; ours does not, which is the rest of the distance.
+///
+/// # Errors
+/// As [`simulate`].
+pub fn ceiling(population: &[Item], plan: &Plan) -> Result<f64> {
+    let scored: Vec<Scored> = population.iter().map(Scored::from).collect();
+    check(&scored, plan.epsilon, plan.delta, LossKind::Regret)?;
+    let mut sorted: Vec<(f64, bool)> =
+        population.iter().filter_map(|item| Some((item.confidence?, item.loss_if_kept))).collect();
+    sorted.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let total = population.len() as f64;
+    // Reject for certain up to k losses, and with probability `coin` at k + 1, so that the level is exactly δ.
+    let certain = binomial::most_allowed(plan.n, plan.epsilon, 1.0 - plan.delta);
+    let next = certain.map_or(0, |k| k + 1).min(plan.n);
+    let below = certain.map_or(0.0, |k| binomial::cdf(k, plan.n, plan.epsilon));
+    let coin = ((plan.delta - below) / binomial::pmf(next, plan.n, plan.epsilon)).clamp(0.0, 1.0);
+    let power =
+        |loss: f64| certain.map_or(0.0, |k| binomial::cdf(k, plan.n, loss)) + coin * binomial::pmf(next, plan.n, loss);
+    let (mut losses, mut group, mut most) = (0_u32, 0_u32, 0.0);
+    for (i, &(confidence, loss)) in sorted.iter().enumerate() {
+        losses += u32::from(loss);
+        group += 1;
+        if sorted.get(i + 1).is_none_or(|next| next.0 < confidence) {
+            most += f64::from(group) / total * power(f64::from(losses) / total);
+            group = 0;
+        }
+    }
+    Ok(most)
 }
 
 #[cfg(test)]
@@ -177,6 +209,47 @@ mod tests {
             (losses as f64 / 4000.0 <= 0.02).then_some(kept.len() as f64 / 4000.0)
         };
         let all = items.iter().filter_map(|i| share(i.confidence?)).fold(0.0, f64::max);
-        assert!((best_fixed(&items, 0.02) - all).abs() < 1e-12);
+        let scored: Vec<Scored> = items.iter().map(Scored::from).collect();
+        assert!((best_fixed(&scored, Per::Request, 0.02) - all).abs() < 1e-12);
+    }
+
+    #[test]
+    fn graded_and_conditional_certificates_are_wrong_no_more_often_than_delta() {
+        let graded: Vec<Scored> = population()
+            .iter()
+            .enumerate()
+            .map(|(i, item)| Scored { loss: Scored::from(item).loss * (i % 4 + 1) as f64 / 4.0, ..Scored::from(item) })
+            .collect();
+        let signed: Vec<Scored> = graded
+            .iter()
+            .enumerate()
+            .map(|(i, s)| Scored { loss: s.loss - f64::from(u8::from(i % 50 == 0)), ..s.clone() })
+            .collect();
+        let whole: Vec<Scored> = population().iter().map(Scored::from).collect();
+        for (items, loss, per, epsilon) in [
+            (&graded, LossKind::GradedRegret, Per::Request, 0.03),
+            (&graded, LossKind::GradedRegret, Per::Kept, 0.07),
+            (&signed, LossKind::Difference, Per::Request, 0.03),
+            (&whole, LossKind::Regret, Per::Kept, 0.1),
+        ] {
+            let plan = Plan { n: 1500, runs: 200, epsilon, delta: 0.1, seed: Seed(4) };
+            let out = simulate_scored(items, loss, per, &plan, &Grid::default()).expect("valid");
+            println!(
+                "{loss:?} per {per:?}: {} violations of {}, kept {:.3}, best fixed {:.3}",
+                out.violations, plan.runs, out.kept, out.kept_best_fixed
+            );
+            assert!(out.violation_share.low <= 0.1 && out.kept > 0.05 && out.kept <= out.kept_best_fixed * 1.05);
+        }
+    }
+
+    #[test]
+    fn nobody_could_keep_more_than_the_ceiling_and_we_come_near() {
+        let plan = Plan { n: 1500, runs: 1000, epsilon: 0.02, delta: 0.05, seed: Seed(1) };
+        let (kept, ceiling) = (
+            simulate(&population(), &plan, &Grid::default()).expect("valid").kept,
+            ceiling(&population(), &plan).expect("valid"),
+        );
+        println!("kept {kept:.4}, ceiling {ceiling:.4}");
+        assert!(kept <= ceiling * 1.01 && kept >= ceiling * 0.95);
     }
 }

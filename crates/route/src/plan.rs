@@ -209,7 +209,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::router::{AlwaysTry, UpToBytes};
     use understudy_core::{
-        Confidence, LossKind, Message, Place, Role, Timestamp, TraceId,
+        Confidence, LossKind, Message, Per, Place, Role, Timestamp, TraceId,
         task::{InputRule, MatchRule, OutputForm, Privacy},
     };
 
@@ -268,6 +268,8 @@ pub(crate) mod tests {
                 epsilon: 0.02,
                 delta: 0.05,
                 loss: LossKind::Disagreement,
+                per: Per::Request,
+                loss_sum: None,
                 n: 1000,
                 losses: 8,
                 threshold: Confidence::new(threshold).expect("in range"),

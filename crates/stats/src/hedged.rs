@@ -14,9 +14,22 @@ use crate::{
     predmix::{Horizon, Moments, stakes},
 };
 
-/// Largest share of the ruinous stake for a sequence and for an interval, as in `confseq`.
-const SEQUENCE_STAKE: f64 = 0.5;
-const INTERVAL_STAKE: f64 = 0.9;
+/// Largest stake, as in `confseq`: half of the ruinous one for a sequence, 1 for an interval.
+#[derive(Clone, Copy)]
+enum Most {
+    HalfOfRuin,
+    One,
+}
+
+impl Most {
+    /// The largest stake where the most that a value can fall short by is `distance`.
+    fn at(self, distance: f64) -> f64 {
+        match self {
+            Self::HalfOfRuin => 0.5 / distance,
+            Self::One => 1.0,
+        }
+    }
+}
 
 /// Confidence sequence at level 1 − `alpha` on a grid of `breaks` steps, widened by one step on either side.
 ///
@@ -24,7 +37,7 @@ const INTERVAL_STAKE: f64 = 0.9;
 /// When `alpha` is outside (0, 1) or `breaks` is 0.
 #[must_use]
 pub fn sequence(x: &[f64], alpha: f64, breaks: u32) -> Vec<Bound> {
-    on_grid(x, alpha, breaks, Horizon::Open, SEQUENCE_STAKE)
+    on_grid(x, alpha, breaks, Horizon::Open, Most::HalfOfRuin)
 }
 
 /// Confidence interval at level 1 − `alpha`, tuned for this sample size: the narrowest of the sequence so far.
@@ -33,7 +46,7 @@ pub fn sequence(x: &[f64], alpha: f64, breaks: u32) -> Vec<Bound> {
 /// When `x` is empty, `alpha` is outside (0, 1) or `breaks` is 0.
 #[must_use]
 pub fn interval(x: &[f64], alpha: f64, breaks: u32) -> Bound {
-    let bounds = on_grid(x, alpha, breaks, Horizon::Fixed(x.len()), INTERVAL_STAKE);
+    let bounds = on_grid(x, alpha, breaks, Horizon::Fixed(x.len()), Most::One);
     let last = *bounds.last().expect("an interval needs values");
     Bound {
         low: bounds.iter().map(|bound| bound.low).fold(0.0, f64::max),
@@ -42,7 +55,7 @@ pub fn interval(x: &[f64], alpha: f64, breaks: u32) -> Bound {
     }
 }
 
-fn on_grid(x: &[f64], alpha: f64, breaks: u32, horizon: Horizon, share: f64) -> Vec<Bound> {
+fn on_grid(x: &[f64], alpha: f64, breaks: u32, horizon: Horizon, most: Most) -> Vec<Bound> {
     assert!(alpha > 0.0 && alpha < 1.0 && breaks > 0, "alpha lies in (0, 1) and the grid has steps");
     let stakes = stakes(x, alpha / 2.0, horizon, f64::INFINITY);
     let step = 1.0 / f64::from(breaks);
@@ -51,8 +64,8 @@ fn on_grid(x: &[f64], alpha: f64, breaks: u32, horizon: Horizon, share: f64) -> 
         let mean = f64::from(index) * step;
         let (mut above, mut below) = (1.0_f64, 1.0_f64);
         for (i, (&value, &stake)) in x.iter().zip(&stakes).enumerate() {
-            above *= factor(stake.min(share / mean), value - mean);
-            below *= factor(stake.min(share / (1.0 - mean)), mean - value);
+            above *= factor(stake.min(most.at(mean)), value - mean);
+            below *= factor(stake.min(most.at(1.0 - mean)), mean - value);
             if 0.5 * above.max(below) <= 1.0 / alpha {
                 ends[i] = Some((ends[i].map_or(mean, |(low, _)| low), mean));
             }
@@ -84,7 +97,7 @@ pub struct Claim {
 }
 
 /// Share of the ruinous stake that a refutation risks at most.
-const REFUTING_STAKE: f64 = 0.75;
+const REFUTING_STAKE: f64 = 0.9;
 
 impl Claim {
     /// Largest logarithm of the capital of a gambler who bets against the claim, over the values in their order. The
@@ -132,7 +145,8 @@ pub fn upper(values: &[f64], low: f64, high: f64, alpha: f64) -> f64 {
     let (mut stands, mut falls) = (mean.clamp(low, high), high);
     for _ in 0..60 {
         let middle = stands + (falls - stands) / 2.0;
-        if middle <= low || middle >= high || middle <= stands || middle >= falls {
+        let share = (middle - low) / (high - low);
+        if share <= 0.0 || share >= 1.0 || middle <= stands || middle >= falls {
             break;
         }
         if refuted(middle) { falls = middle } else { stands = middle }

@@ -3,7 +3,7 @@
 use crate::{Store, fault::unreadable, row::int, writer::Job};
 use rusqlite::{OptionalExtension, named_params};
 use std::future::Future;
-use understudy_core::{Certificate, Confidence, Error, LossKind, Result, TaskName, Timestamp};
+use understudy_core::{Certificate, Confidence, Error, LossKind, Per, Result, TaskName, Timestamp};
 
 /// Why a certificate no longer holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,7 +34,7 @@ impl Store {
     /// Stores a certificate. The same one again changes nothing.
     ///
     /// # Errors
-    /// `Data` when its id does not match its content, else as [`Store::record`].
+    /// `Data` when its id does not match its content, `Invalid` when no audit could watch over it, else as [`Store::record`].
     pub fn put_certificate(&self, certificate: Certificate) -> impl Future<Output = Result<()>> + Send + use<> {
         self.enqueue(Job::change(move |connection, _| {
             if !certificate.is_intact() {
@@ -44,6 +44,7 @@ impl Store {
                 ))
                 .into());
             }
+            certificate.monitored()?;
             let sql = "INSERT INTO certificate (id, task, small, small_hash, large, epsilon, delta, loss, n, losses, \
                  threshold, kept, bound, data_hash, issued) VALUES (:id, :task, :small, :small_hash, :large, \
                  :epsilon, :delta, :loss, :n, :losses, :threshold, :kept, :bound, :data_hash, :issued) \
@@ -133,6 +134,8 @@ fn loss_name(loss: LossKind) -> &'static str {
     match loss {
         LossKind::Regret => "regret",
         LossKind::Disagreement => "disagreement",
+        LossKind::GradedRegret => "graded_regret",
+        LossKind::Difference => "difference",
     }
 }
 
@@ -152,6 +155,8 @@ fn state(row: &rusqlite::Row<'_>) -> rusqlite::Result<CertificateState> {
         epsilon: row.get(5)?,
         delta: row.get(6)?,
         loss,
+        per: Per::Request,
+        loss_sum: None,
         n: count(8)?,
         losses: count(9)?,
         threshold: Confidence::new(row.get(10)?).map_err(|e| unreadable(10, e))?,

@@ -39,6 +39,45 @@ pub struct LearningRow {
     pub small_hash: Option<String>,
 }
 
+/// One request that the small model answered, whether its answer was the reply or not: material for estimates of
+/// another threshold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DecisionRow {
+    /// Content hash of the small model's artifact.
+    pub small_hash: Option<String>,
+    /// Its confidence.
+    pub confidence: Option<Confidence>,
+    /// Whether its answer was the reply.
+    pub kept: bool,
+    /// The probability with which a kept answer was to be audited; `None` for one that was not kept.
+    pub audit_probability: Option<f64>,
+    /// Whether the draw said so.
+    pub audited: bool,
+    /// Whether keeping the answer is a loss: regret where gold is known, else disagreement. `None` where the large
+    /// model was not asked.
+    pub lost: Option<bool>,
+}
+
+impl DecisionRow {
+    fn of(trace: Trace) -> Option<Self> {
+        let label = |call: Option<&crate::Call>| call.filter(|call| call.error.is_none()).and_then(|c| c.label.clone());
+        let small = trace.small_part()?;
+        let own = label(Some(small))?;
+        let lost = label(trace.large_part()).map(|large| match &trace.gold {
+            Some(gold) => own != *gold && large == *gold,
+            None => own != large,
+        });
+        Some(Self {
+            small_hash: small.artifact.clone(),
+            confidence: small.confidence,
+            kept: trace.route == crate::Route::Local,
+            audit_probability: trace.audit_probability,
+            audited: trace.audited,
+            lost,
+        })
+    }
+}
+
 impl LearningRow {
     fn of(trace: Trace) -> Option<Self> {
         let label = |call: Option<&crate::Call>| call.filter(|call| call.error.is_none()).and_then(|c| c.label.clone());
@@ -79,6 +118,22 @@ impl Store {
             let sql = format!("SELECT {columns} FROM trace WHERE task = ?1 AND input IS NOT NULL ORDER BY at, id");
             let mut statement = connection.prepare_cached(&sql)?;
             let rows = statement.query_map([task], |row| row::read(row).map(LearningRow::of))?;
+            rows.filter_map(rusqlite::Result::transpose).collect()
+        })
+        .await
+    }
+
+    /// Every request of `task` that the small model answered, oldest first.
+    ///
+    /// # Errors
+    /// `Unavailable` or `Data` when the file cannot be read.
+    pub async fn decisions(&self, task: &TaskName) -> Result<Vec<DecisionRow>> {
+        let task = task.to_string();
+        self.read("read decisions", move |connection| {
+            let columns = row::COLUMNS.replace(" request,", " NULL,");
+            let sql = format!("SELECT {columns} FROM trace WHERE task = ?1 ORDER BY at, id");
+            let mut statement = connection.prepare_cached(&sql)?;
+            let rows = statement.query_map([task], |row| row::read(row).map(DecisionRow::of))?;
             rows.filter_map(rusqlite::Result::transpose).collect()
         })
         .await

@@ -5,6 +5,7 @@ mod compare;
 pub(crate) mod data;
 mod load;
 mod errors;
+mod what_if;
 
 use super::Context;
 use clap::Subcommand;
@@ -23,6 +24,8 @@ pub(crate) enum PilotCommand {
     Compare(compare::CompareArgs),
     /// Show where a small model goes wrong: confusions, slices, unclear prompts, doubtful labels
     Errors(errors::ErrorsArgs),
+    /// What another threshold would have kept and lost, from a task's audited live traffic
+    WhatIf(what_if::WhatIfArgs),
 }
 
 /// Runs `understudy pilot …`.
@@ -33,5 +36,6 @@ pub(crate) async fn run(command: PilotCommand, context: &Context) -> Result<()> 
         PilotCommand::Load(args) => load::run(*args, context).await,
         PilotCommand::Compare(args) => compare::run(&args, context),
         PilotCommand::Errors(args) => errors::run(&args, context),
+        PilotCommand::WhatIf(args) => what_if::run(args, context).await,
     }
 }

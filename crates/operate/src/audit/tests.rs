@@ -1,7 +1,7 @@
 use super::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use understudy_core::{Confidence, Timestamp};
+use understudy_core::{Confidence, Per, Timestamp};
 
 fn certificate(n: u64, kept: f64, losses: u64) -> Certificate {
     Certificate {
@@ -13,6 +13,8 @@ fn certificate(n: u64, kept: f64, losses: u64) -> Certificate {
         epsilon: 0.02,
         delta: 0.05,
         loss: LossKind::Disagreement,
+        per: Per::Request,
+        loss_sum: None,
         n,
         losses,
         threshold: Confidence::new(0.9).unwrap(),

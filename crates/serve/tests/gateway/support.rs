@@ -7,8 +7,8 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use understudy_core::{
-    Answer, Backend, Certificate, Clock, Confidence, LossKind, Mode, Money, Place, Price, Seed, TaskSpec, Timestamp,
-    TraceId, Usage,
+    Answer, Backend, Certificate, Clock, Confidence, LossKind, Mode, Money, Per, Place, Price, Seed, TaskSpec,
+    Timestamp, TraceId, Usage,
     task::{InputRule, MatchRule, OutputForm, Privacy},
 };
 use understudy_route::router::AlwaysTry;
@@ -233,6 +233,8 @@ pub(crate) fn certificate(threshold: f64) -> Arc<Certificate> {
         epsilon: 0.02,
         delta: 0.05,
         loss: LossKind::Disagreement,
+        per: Per::Request,
+        loss_sum: None,
         n: 1000,
         losses: 3,
         threshold: Confidence::new(threshold).expect("in range"),

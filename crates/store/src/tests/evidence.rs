@@ -3,7 +3,7 @@
 use super::{call, confidence, fresh, id, local_trace, small};
 use crate::{ArtifactRecord, Audit, Route, Store, StoreOptions, Trace, Withdrawal};
 use rusqlite::Connection;
-use understudy_core::{Certificate, ErrorKind, LossKind, Timestamp};
+use understudy_core::{Certificate, ErrorKind, LossKind, Per, Timestamp};
 
 fn certificate(issued: i64, loss: LossKind) -> Certificate {
     Certificate {
@@ -15,6 +15,8 @@ fn certificate(issued: i64, loss: LossKind) -> Certificate {
         epsilon: 0.02,
         delta: 0.05,
         loss,
+        per: Per::Request,
+        loss_sum: None,
         n: 1_234,
         losses: 7,
         threshold: confidence(0.1 + 0.2),
@@ -36,6 +38,16 @@ fn artifact(hash: &str) -> ArtifactRecord {
         parent: None,
         created: Timestamp(1),
         metrics: serde_json::json!({"accuracy": 0.5, "n": 3}),
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_no_audit_can_watch_is_not_taken_in() {
+    let (_folder, store) = fresh();
+    for (loss, per) in [(LossKind::GradedRegret, Per::Request), (LossKind::Regret, Per::Kept)] {
+        let refused = Certificate { per, ..certificate(1, loss) }.sealed();
+        let error = store.put_certificate(refused).await.expect_err("refused");
+        assert!(error.kind() == ErrorKind::Invalid && error.to_string().contains("audits"), "{error}");
     }
 }
 

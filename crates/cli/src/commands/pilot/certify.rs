@@ -1,5 +1,7 @@
 //! `understudy pilot certify`: how much of a task's traffic may the small model answer?
 
+mod family;
+
 use crate::commands::Context;
 use crate::{
     clock::SystemClock,
@@ -8,50 +10,123 @@ use crate::{
     terminal,
     terminal::{say, table},
 };
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::json;
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
+use std::{path::PathBuf, sync::Arc};
+use understudy_core::{Clock, Error, LossKind, Outcome, Per, Result, Seed, hash::sha256_hex};
+use understudy_pilot::{
+    Grid, Loss, Report, Rule, Scored, Simulation, Terms, Verdict, certify_scored, scored_from_outcomes, simulate::Plan,
+    simulate_scored,
 };
-use understudy_core::{Clock, Error, Result, Seed, hash::sha256_hex};
-use understudy_pilot::{Grid, Item, Report, Simulation, Terms, Verdict, from_outcomes, simulate, simulate::Plan};
 use understudy_store::{Store, StoreOptions};
 
 #[derive(Debug, Args)]
 pub(crate) struct CertifyArgs {
     /// A task of the configuration: its small model on its recorded traffic
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["outcomes", "epsilon", "delta"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["outcomes", "epsilon", "delta", "loss", "per", "by_task"])]
     task: Option<String>,
-    /// Recorded outcomes, one JSON object a line; `.zst` is unpacked
+    /// Recorded outcomes, one JSON object a line; `.zst` is unpacked. Several files are several tasks
     #[arg(long, value_name = "FILE", required_unless_present = "task", requires_all = ["small", "large"])]
-    outcomes: Option<PathBuf>,
+    outcomes: Vec<PathBuf>,
     /// The small model's name in the outcomes
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     small: String,
     /// The large model's name in the outcomes
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     large: String,
-    /// Largest allowed expected loss per request
+    /// Largest allowed expected loss
     #[arg(long, default_value_t = 0.02, value_name = "E")]
     epsilon: f64,
-    /// Probability with which the certificate may be wrong
+    /// Probability with which the certificate, or any of several, may be wrong
     #[arg(long, default_value_t = 0.05, value_name = "D")]
     delta: f64,
+    /// What a loss is
+    #[arg(long, value_enum, default_value_t = LossArg::Auto)]
+    loss: LossArg,
+    /// What the loss is an average over
+    #[arg(long, value_enum, default_value_t = PerArg::Request)]
+    per: PerArg,
+    /// Certify each `task` of the outcomes by itself, together wrong with probability at most delta
+    #[arg(long)]
+    by_task: bool,
     /// Also certify this many sets drawn anew from the outcomes and count wrong certificates
     #[arg(long, value_name = "RUNS")]
     simulate: Option<u64>,
-    /// Seed of the simulation
+    /// Seed of the simulation, and of the order in which graded losses are looked at
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
 
+/// What a loss is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LossArg {
+    /// Regret when qualities are known, else disagreement
+    Auto,
+    /// Shortfall against the large model's quality, never below 0
+    Regret,
+    /// Large minus small quality: gains make up for losses
+    Difference,
+    /// The answers differ
+    Disagreement,
+}
+
+impl From<LossArg> for Loss {
+    fn from(loss: LossArg) -> Self {
+        match loss {
+            LossArg::Auto => Self::Auto,
+            LossArg::Regret => Self::Regret,
+            LossArg::Difference => Self::Difference,
+            LossArg::Disagreement => Self::Disagreement,
+        }
+    }
+}
+
+/// What the loss is an average over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PerArg {
+    /// All requests
+    Request,
+    /// The requests whose answer is kept
+    Kept,
+}
+
+impl CertifyArgs {
+    fn rule(&self) -> Rule {
+        let per = match self.per {
+            PerArg::Request => Per::Request,
+            PerArg::Kept => Per::Kept,
+        };
+        Rule { per, order: Seed(self.seed) }
+    }
+
+    fn terms(&self, task: &str, loss: LossKind) -> Terms {
+        Terms {
+            task: task.into(),
+            small: self.small.as_str().into(),
+            // There is no artifact behind a recording; the name stands for the model.
+            small_hash: sha256_hex(self.small.as_bytes()),
+            large: self.large.as_str().into(),
+            epsilon: self.epsilon,
+            delta: self.delta,
+            loss,
+            issued: SystemClock::new().now(),
+        }
+    }
+
+    fn items(&self, outcomes: &[Outcome]) -> Result<(Vec<Scored>, LossKind)> {
+        scored_from_outcomes(outcomes, &self.small, &self.large, self.loss.into())
+    }
+}
+
 /// Runs `understudy pilot certify`.
 pub(super) async fn run(args: CertifyArgs, context: &Context) -> Result<()> {
-    match (&args.task, &args.outcomes) {
-        (Some(task), _) => certify_task(task, &args, context).await,
-        (None, Some(outcomes)) => certify(outcomes, &args, context.json),
-        (None, None) => Err(Error::invalid("certify: --task names a task, --outcomes a file of recorded outcomes")),
+    if let Some(task) = &args.task {
+        return certify_task(task, &args, context).await;
+    }
+    match args.outcomes.as_slice() {
+        [] => Err(Error::invalid("certify: --task names a task, --outcomes a file of recorded outcomes")),
+        [file] if !args.by_task => certify(&compose::read_outcomes(file)?, &args, context.json),
+        _ => family::run(&args, context.json),
     }
 }
 
@@ -72,34 +147,29 @@ async fn certify_task(name: &str, args: &CertifyArgs, context: &Context) -> Resu
     bar.finish_and_clear();
     let Certification { report, items, terms } = certified?;
     show(&report, &terms);
-    let simulation = args.simulate.map(|runs| simulated(&items, &terms, args.seed, runs)).transpose()?;
+    let scored: Vec<Scored> = items.iter().map(Scored::from).collect();
+    let simulation =
+        args.simulate.map(|runs| simulated(&scored, &terms, Rule::default(), args.seed, runs)).transpose()?;
     if context.json { terminal::json(&object(&report, simulation.as_ref())) } else { Ok(()) }
 }
 
 /// Certifies on recorded outcomes and, if asked, simulates certificates over the same outcomes.
-fn certify(file: &Path, args: &CertifyArgs, json: bool) -> Result<()> {
-    let outcomes = compose::read_outcomes(file)?;
-    let (items, loss) = from_outcomes(&outcomes, &args.small, &args.large)?;
-    let terms = Terms {
-        task: outcomes[0].task.as_str().into(),
-        small: args.small.as_str().into(),
-        // There is no artifact behind a recording; the name stands for the model.
-        small_hash: sha256_hex(args.small.as_bytes()),
-        large: args.large.as_str().into(),
-        epsilon: args.epsilon,
-        delta: args.delta,
-        loss,
-        issued: SystemClock::new().now(),
-    };
-    let report = understudy_pilot::certify(&items, &terms, &Grid::default())?;
+fn certify(outcomes: &[Outcome], args: &CertifyArgs, json: bool) -> Result<()> {
+    let (items, loss) = args.items(outcomes)?;
+    let terms = args.terms(&outcomes[0].task, loss);
+    let rule = args.rule();
+    let report = certify_scored(&items, &terms, rule, &Grid::default())?;
     show(&report, &terms);
-    let simulation = args.simulate.map(|runs| simulated(&items, &terms, args.seed, runs)).transpose()?;
+    if let Some(Err(unwatched)) = report.certificate().map(understudy_core::Certificate::monitored) {
+        say(format!("For recorded outcomes only; no gateway would {unwatched}."));
+    }
+    let simulation = args.simulate.map(|runs| simulated(&items, &terms, rule, args.seed, runs)).transpose()?;
     if json { terminal::json(&object(&report, simulation.as_ref())) } else { Ok(()) }
 }
 
-fn simulated(items: &[Item], terms: &Terms, seed: u64, runs: u64) -> Result<Simulation> {
+fn simulated(items: &[Scored], terms: &Terms, rule: Rule, seed: u64, runs: u64) -> Result<Simulation> {
     let plan = Plan { n: items.len() as u64, runs, epsilon: terms.epsilon, delta: terms.delta, seed: Seed(seed) };
-    let out = simulate(items, &plan, &Grid::default())?;
+    let out = simulate_scored(items, terms.loss, rule.per, &plan, &Grid::default())?;
     terminal::heading("Simulation");
     let share = out.violation_share;
     say(format!(
@@ -130,10 +200,12 @@ pub(crate) fn show(report: &Report, terms: &Terms) {
                 (
                     "loss",
                     format!(
-                        "{} of {} items; at most {} at {} confidence",
+                        "{}{} of {} items; at most {} of {} at {} confidence",
+                        c.loss_sum.map_or_else(String::new, |sum| format!("{sum:.2} in ")),
                         c.losses,
                         c.n,
                         percent(c.bound),
+                        if c.per == Per::Kept { "the kept answers" } else { "all requests" },
                         percent(1.0 - c.delta)
                     ),
                 ),
@@ -160,6 +232,7 @@ fn object(report: &Report, simulation: Option<&Simulation>) -> serde_json::Value
     json!({
         "certificate": report.certificate(),
         "n": report.n,
+        "loss": report.certificate().map(|c| c.loss),
         "reason": reason,
         "examples_needed": examples_needed,
         "violations": simulation.map(|s| s.violations),

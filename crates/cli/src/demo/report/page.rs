@@ -277,6 +277,9 @@ fn certificate(report: &DemoReport) -> String {
     let what = match c.loss {
         LossKind::Regret => format!("{} answered, was wrong, and {} would have been right", c.small, c.large),
         LossKind::Disagreement => format!("{} answered otherwise than {} would have", c.small, c.large),
+        LossKind::GradedRegret | LossKind::Difference => {
+            format!("the answer of {} fell short of that of {}", c.small, c.large)
+        }
     };
     let says = format!(
         "With {} confidence, at most {} of requests end in a loss when answers of confidence {} or more are kept, as \

@@ -1,5 +1,5 @@
 use super::*;
-use understudy_core::{Confidence, LossKind, Timestamp};
+use understudy_core::{Confidence, LossKind, Per, Timestamp};
 
 fn figure(estimate: f64, n: u64) -> Figure {
     Figure { estimate, low: (estimate - 0.01).max(0.0), high: (estimate + 0.01).min(1.0), n }
@@ -24,6 +24,8 @@ pub(super) fn sample(withdrawn: Option<usize>) -> DemoReport {
         epsilon: 0.02,
         delta: 0.05,
         loss: LossKind::Disagreement,
+        per: Per::Request,
+        loss_sum: None,
         n: 1508,
         losses: 19,
         threshold: Confidence::new(chosen.threshold).expect("in range"),
