@@ -13,7 +13,21 @@ use std::{
 
 /// Makes the environment of the client tests.
 pub(crate) fn environment() -> Step {
-    with(&root().join("tests/requirements.txt")).map(drop)
+    let python = with(&root().join("tests/requirements.txt"))?;
+    confseq(&python)
+}
+
+/// Installs the package `confseq`, whose bounds ours are compared with. Its C++ extension asks for a pybind11 that no
+/// Python from 3.11 on can be built with; a stand-in for its build tool (`tests/reference/confseq`) leaves it out, and
+/// the rest is plain Python.
+fn confseq(python: &Path) -> Step {
+    if quiet(Command::new(python).args(["-c", "import importlib.util as u; exit(not u.find_spec('confseq'))"])) {
+        return Ok(());
+    }
+    let args = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation"];
+    let mut command = Command::new(python);
+    command.args(args).args(["--no-binary", "confseq", "confseq==0.0.11"]);
+    run(command.env("PYTHONPATH", root().join("tests/reference/confseq")))
 }
 
 /// The interpreter of `.venv`, with the packages of `requirements` installed.

@@ -49,13 +49,14 @@ enum Way {
     Graded,
 }
 
-const WAYS: [(&str, Way); 9] = [
+const WAYS: [(&str, Way); 10] = [
     ("pilot", Way::Pilot),
     ("walk, no futility", Way::Walk(SPENDING, 0.0)),
     ("walk, O'Brien-Fleming", Way::Walk(Spending::OBrienFleming, FUTILE)),
     ("walk, Pocock", Way::Walk(Spending::Pocock, FUTILE)),
     ("walk, alpha t^1.5", Way::Walk(Spending::Power(1.5), FUTILE)),
     ("walk, alpha t^3", Way::Walk(Spending::Power(3.0), FUTILE)),
+    ("walk, futility 10 %", Way::Walk(SPENDING, 0.1)),
     ("walk, futility 20 %", Way::Walk(SPENDING, 0.2)),
     ("beta mixture", Way::Beta),
     ("betting, graded", Way::Graded),

@@ -17,7 +17,7 @@ use understudy_core::{Error, Result};
 use understudy_stats::{mixture::Mixture, normal_tail, walk::Spending, walk::Walk};
 
 /// Predicted power below which a plan is given up.
-pub const FUTILE: f64 = 0.10;
+pub const FUTILE: f64 = 0.05;
 /// Examples on which the models differed before a plan may be given up.
 const EVIDENCE_OF_FUTILITY: u64 = 10;
 /// How the error is spent over the plan: α·t². Of five tried on recorded outcomes it loses no power to the fixed test
