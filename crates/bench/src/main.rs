@@ -5,8 +5,8 @@
 mod certificate;
 mod crash;
 mod encoder;
-mod gate;
 mod forecast;
+mod gate;
 mod generation;
 mod process;
 mod recorded;
