@@ -107,11 +107,11 @@ fn draw(cells: &mut [Vec<char>], mark: char, points: &[(f64, f64)], x: (f64, f64
     let at = |p: (f64, f64)| (cell(p.0, x, WIDTH), HEIGHT - 1 - cell(p.1, y, HEIGHT));
     for pair in points.windows(2) {
         let (from, to) = (cell(pair[0].0, x, WIDTH), cell(pair[1].0, x, WIDTH));
-        for column in from..=to {
+        (from..=to).for_each(|column| {
             let share = if to > from { (column - from) as f64 / (to - from) as f64 } else { 1.0 };
             let value = pair[0].1 + share * (pair[1].1 - pair[0].1);
             cells[HEIGHT - 1 - cell(value, y, HEIGHT)][column] = mark;
-        }
+        });
     }
     for point in points {
         let (column, row) = at(*point);

@@ -25,11 +25,11 @@ pub(crate) struct AdviseArgs {
 #[derive(Debug, Subcommand)]
 enum AdviseCommand {
     /// What small, hybrid and large cost: a query, a month, a year; and from which volume on a small model pays
-    Cost(cost::CostArgs),
+    Cost(Box<cost::CostArgs>),
     /// The field's published cost examples, computed again
     Examples,
     /// What a hybrid would cost and how fast it would be, from requests that were recorded
-    Forecast(forecast::ForecastArgs),
+    Forecast(Box<forecast::ForecastArgs>),
 }
 
 /// Runs `understudy advise …`.

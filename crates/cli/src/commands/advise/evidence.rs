@@ -3,7 +3,10 @@
 use crate::{clock::SystemClock, commands::Context, compose};
 use clap::Args;
 use serde_json::{Value, json};
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use understudy_advise::{
     Assumptions, Forecast, Observed,
     costs::parse_price,
@@ -169,7 +172,7 @@ fn cost(answer: &RecordedAnswer, price: Option<Price>, of: &str, flag: &str) -> 
     }
 }
 
-fn outcomes(file: &PathBuf, flags: &EvidenceFlags) -> Result<Evidence> {
+fn outcomes(file: &Path, flags: &EvidenceFlags) -> Result<Evidence> {
     let (small, large) = (flags.small_name.clone().unwrap_or_default(), flags.large_name.clone().unwrap_or_default());
     let all = compose::read_outcomes(file)?;
     let (items, loss) = from_outcomes(&all, &small, &large)?;
@@ -297,8 +300,8 @@ fn observed(trace: &Trace, artifact: Option<&String>) -> Option<Observed> {
 }
 
 /// The result of a pilot: the large model's cost a request. It has no rows, so that the share kept stays assumed.
-fn result(file: &PathBuf, flags: &EvidenceFlags) -> Result<Evidence> {
-    let file = if file.is_dir() { file.join("result.json") } else { file.clone() };
+fn result(file: &Path, flags: &EvidenceFlags) -> Result<Evidence> {
+    let file = if file.is_dir() { file.join("result.json") } else { file.to_owned() };
     let name = file.display().to_string();
     let text = std::fs::read_to_string(&file).map_err(|e| Error::not_found(format!("read {name}: {e}")))?;
     let value: Value = serde_json::from_str(&text).map_err(|e| Error::data(format!("read {name}: {e}")))?;
