@@ -4,7 +4,12 @@
 //! Knows no request, no model and no file. Everything is deterministic given its seed.
 
 pub mod boost;
+pub mod groups;
 pub mod isotonic;
 pub mod lbfgs;
+pub mod linear;
 pub mod logistic;
+pub mod neighbours;
 pub mod ridge;
+pub mod sparse;
+pub mod tfidf;
