@@ -1,4 +1,16 @@
-//! The router's seam: a guess, before anything is generated, whether asking the small model is worth its time.
+//! The router: a guess, before anything is generated, whether asking the small model is worth its time.
+//!
+//! Here are the seam, the routers that need no training, and in the submodules the predict side of trained ones: a
+//! [`Predictor`] of the gain in quality, and a [`Trained`] router around it as it is saved to a file. `pilot` fits them.
+
+mod design;
+mod predictor;
+pub mod shape;
+mod trained;
+
+pub use design::{Design, Priors};
+pub use predictor::{Predictor, Prompt};
+pub use trained::{FORMAT, Trained};
 
 use understudy_core::Request;
 
@@ -16,6 +28,11 @@ pub enum Advice {
 pub trait Router: Send + Sync {
     /// Advice for one request whose hard constraints hold.
     fn advise(&self, request: &Request) -> Advice;
+
+    /// Name of the encoder whose embedding the request must carry; `None` for a router that needs none.
+    fn embedder(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// Always tries the small model: right where it takes milliseconds and costs nothing, as a classifier does.
