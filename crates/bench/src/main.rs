@@ -9,6 +9,7 @@ mod gate;
 mod generation;
 mod process;
 mod reference;
+mod router;
 mod users;
 
 use clap::{Parser, Subcommand};
@@ -36,6 +37,8 @@ enum Bench {
     /// Our figures for the tests that compare them with other packages': requests on standard input
     #[command(hide = true)]
     Reference,
+    /// Routers on RouteLLM's MMLU: APGR and CPT of every kind over five seeds, and what a decision costs
+    Router(router::RouterArgs),
     /// Latency of local answers under concurrent users, and the most users that hold 200 ms
     Users(users::UsersArgs),
 }
@@ -49,6 +52,7 @@ async fn main() -> ExitCode {
         Bench::Gate(args) => gate::run(&args),
         Bench::Generation(args) => generation::run(args).await,
         Bench::Reference => reference::run(),
+        Bench::Router(args) => router::run(&args),
         Bench::Users(args) => users::run(args).await,
     };
     match done {

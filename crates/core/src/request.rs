@@ -119,8 +119,6 @@ pub struct Request {
     /// The text to classify or extract from, taken out of the messages by the task's rule; `None` when no task
     /// matched.
     pub input: Option<String>,
-    /// Embedding of `input` or of the last message of the user, where the task's router needs one.
-    pub embedding: Option<Vec<f32>>,
     /// How to draw tokens.
     pub sampling: Sampling,
     /// What the answer must look like.
@@ -146,7 +144,6 @@ impl Request {
             model,
             messages,
             input: None,
-            embedding: None,
             sampling: Sampling::default(),
             format: OutputFormat::Text,
             needs: Needs::default(),

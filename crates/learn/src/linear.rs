@@ -9,7 +9,7 @@ use crate::sparse::{Sparse, add, dot};
 use serde::{Deserialize, Serialize};
 
 /// Residual, relative to the start, at which the solution counts as found.
-const TOLERANCE: f64 = 1e-9;
+const TOLERANCE: f64 = 1e-8;
 /// Most iterations.
 const MOST: usize = 500;
 

@@ -11,6 +11,7 @@ pub mod grid;
 pub mod items;
 pub mod metrics;
 pub mod replay;
+pub mod router;
 pub mod sequential;
 pub mod simulate;
 

@@ -28,11 +28,6 @@ pub enum Advice {
 pub trait Router: Send + Sync {
     /// Advice for one request whose hard constraints hold.
     fn advise(&self, request: &Request) -> Advice;
-
-    /// Name of the encoder whose embedding the request must carry; `None` for a router that needs none.
-    fn embedder(&self) -> Option<&str> {
-        None
-    }
 }
 
 /// Always tries the small model: right where it takes milliseconds and costs nothing, as a classifier does.
@@ -54,6 +49,16 @@ impl Router for UpToBytes {
     fn advise(&self, request: &Request) -> Advice {
         let bytes = request.input.as_ref().map_or_else(|| request.text_bytes(), String::len);
         if bytes <= self.0 { Advice::TrySmall } else { Advice::GoLarge }
+    }
+}
+
+/// Tries the small model where all of several routers would.
+pub struct Unanimous(pub Vec<Box<dyn Router>>);
+
+impl Router for Unanimous {
+    fn advise(&self, request: &Request) -> Advice {
+        let all = self.0.iter().all(|router| router.advise(request) == Advice::TrySmall);
+        if all { Advice::TrySmall } else { Advice::GoLarge }
     }
 }
 

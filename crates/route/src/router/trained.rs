@@ -65,11 +65,47 @@ impl Router for Trained {
     fn advise(&self, request: &Request) -> Advice {
         let text = request.input.as_deref().or_else(|| request.last_text(&Role::User)).unwrap_or_default();
         let group = request.metadata.get("group").map(String::as_str);
-        let gain = self.gain(&Prompt { text, group, embedding: request.embedding.as_deref() });
+        // A router that reads embeddings is replayed, not served: composing refuses it.
+        let gain = self.gain(&Prompt { text, group, embedding: None });
         if gain <= self.limit { Advice::TrySmall } else { Advice::GoLarge }
     }
+}
 
-    fn embedder(&self) -> Option<&str> {
-        self.embedder.as_deref()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests::request;
+
+    fn trained(limit: f64) -> Trained {
+        Trained {
+            format: FORMAT,
+            kind: "length".into(),
+            small: "s".into(),
+            large: "l".into(),
+            n: 10,
+            embedder: None,
+            limit,
+            predictor: Predictor::Length { slope: 0.1, intercept: 0.0 },
+        }
+    }
+
+    #[test]
+    fn a_saved_router_advises_as_before() {
+        // "hello there" has 11 bytes: a gain of 0.1 · ln 12 = 0.248.
+        for (limit, advice) in [(0.2, Advice::GoLarge), (0.3, Advice::TrySmall)] {
+            let router = trained(limit);
+            let read = Trained::from_json("file", &router.to_json()).expect("own form");
+            assert_eq!((read.advise(&request()), &read), (advice, &router));
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_and_another_format_are_refused_with_the_remedy() {
+        let mut other = trained(0.1);
+        other.format = FORMAT + 1;
+        for json in [other.to_json(), b"{}".to_vec(), b"\xff".to_vec()] {
+            let error = Trained::from_json("r.json", &json).expect_err("refused").to_string();
+            assert!(error.contains("read router r.json") && error.contains("--save"), "{error}");
+        }
     }
 }
