@@ -89,7 +89,6 @@ struct Shown {
     /// Trivial routers on the same rows, by name.
     baselines: Vec<(String, Replay)>,
     report: Report,
-    terms: Terms,
     /// Sentences about what was fitted and chosen.
     notes: Vec<String>,
     decision_us: [f64; 2],
@@ -168,7 +167,7 @@ fn replayed(method: &Method, data: &Data<'_>, args: &ReplayArgs, skipped: usize)
     let (items, grid) = certifiable(method, data, scores.as_deref(), &mut notes)?;
     let report = understudy_pilot::certify(&items, &terms, &grid)?;
     let decision_us = data.decision_us(method)?;
-    Ok(Shown { method: method.clone(), replay, baselines, report, terms, notes, decision_us })
+    Ok(Shown { method: method.clone(), replay, baselines, report, notes, decision_us })
 }
 
 /// Items for a certificate: of rows that no fit has seen, by one and the same fit.
