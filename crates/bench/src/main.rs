@@ -12,6 +12,7 @@ mod process;
 mod recorded;
 mod reference;
 mod sequential;
+mod router;
 mod users;
 
 use clap::{Parser, Subcommand};
@@ -43,6 +44,8 @@ enum Bench {
     Reference,
     /// Stop early when two models are compared: identical models called different, and calls saved
     Sequential(sequential::SequentialArgs),
+    /// Routers on RouteLLM's MMLU: APGR and CPT of every kind over five seeds, and what a decision costs
+    Router(router::RouterArgs),
     /// Latency of local answers under concurrent users, and the most users that hold 200 ms
     Users(users::UsersArgs),
 }
@@ -58,6 +61,7 @@ async fn main() -> ExitCode {
         Bench::Generation(args) => generation::run(args).await,
         Bench::Reference => reference::run(),
         Bench::Sequential(args) => sequential::run(&args),
+        Bench::Router(args) => router::run(&args),
         Bench::Users(args) => users::run(args).await,
     };
     match done {

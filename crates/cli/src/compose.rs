@@ -22,7 +22,10 @@ use understudy_model::{
     installed::{self, Installed},
     service::{EncoderService, ServiceOptions},
 };
-use understudy_route::{AlwaysTry, Router, router::UpToBytes};
+use understudy_route::{
+    AlwaysTry, Router,
+    router::{Trained, Unanimous, UpToBytes},
+};
 use understudy_serve::{
     api::embeddings::EmbeddingModel,
     state::{ClientKey, Model, SmallModel, Snapshot, Task},
@@ -157,10 +160,7 @@ impl Composer {
             let floors = self.audit_floors.lock().unwrap_or_else(PoisonError::into_inner);
             spec.audit = floors.get(&certificate.id).map_or(spec.audit, |floor| spec.audit.max(*floor));
         }
-        let router: Arc<dyn Router> = match configured.max_bytes {
-            Some(bytes) => Arc::new(UpToBytes(bytes)),
-            None => Arc::new(AlwaysTry),
-        };
+        let router = router(configured, config)?;
         Ok(Task { spec, small, large, router })
     }
 
@@ -351,6 +351,29 @@ impl RemoteModel {
             tools: true,
         }
     }
+}
+
+/// What decides, before anything is generated, whether a task's small model is worth asking.
+fn router(configured: &ConfiguredTask, config: &Config) -> Result<Arc<dyn Router>> {
+    let mut all: Vec<Box<dyn Router>> = Vec::new();
+    all.extend(configured.max_bytes.map(|bytes| Box::new(UpToBytes(bytes)) as Box<dyn Router>));
+    if let Some(file) = &configured.router {
+        let path = config.base.join(file);
+        let json = std::fs::read(&path).map_err(|e| {
+            Error::not_found(format!("read the router of task `{}`, {}: {e}", configured.spec.name, path.display()))
+        })?;
+        let trained = Trained::from_json(&path.display().to_string(), &json)?;
+        if let Some(encoder) = &trained.embedder {
+            return Err(Error::invalid(format!(
+                "serve task `{}` with router {}: it reads embeddings of `{encoder}`, which the gateway does not make \
+                 before routing; save one of kind `static`",
+                configured.spec.name,
+                path.display()
+            )));
+        }
+        all.push(Box::new(trained));
+    }
+    Ok(if all.is_empty() { Arc::new(AlwaysTry) } else { Arc::new(Unanimous(all)) })
 }
 
 fn openai_config(name: ModelName, model: &RemoteModel, upstream: &Upstream) -> OpenAiConfig {

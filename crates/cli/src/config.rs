@@ -119,6 +119,8 @@ pub(crate) struct ConfiguredTask {
     pub(crate) spec: TaskSpec,
     /// Longest input that the small model is tried on.
     pub(crate) max_bytes: Option<usize>,
+    /// A trained router's file, relative to the configuration.
+    pub(crate) router: Option<PathBuf>,
 }
 
 impl Config {
@@ -417,7 +419,7 @@ impl Checker<'_> {
             delta: share("delta", raw.delta)?,
             languages: raw.languages.clone(),
         };
-        Ok(ConfiguredTask { spec, max_bytes: raw.input.max_bytes })
+        Ok(ConfiguredTask { spec, max_bytes: raw.input.max_bytes, router: raw.router.clone() })
     }
 
     fn choice<T: Copy>(&self, at: &[&str], value: &str, choices: &[(&str, T)]) -> Result<T> {

@@ -5,7 +5,12 @@
 
 pub mod boost;
 pub mod confident;
+pub mod groups;
 pub mod isotonic;
 pub mod lbfgs;
+pub mod linear;
 pub mod logistic;
+pub mod neighbours;
 pub mod ridge;
+pub mod sparse;
+pub mod tfidf;

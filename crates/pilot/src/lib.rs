@@ -14,6 +14,7 @@ pub mod load;
 pub mod metrics;
 pub mod offpolicy;
 pub mod replay;
+pub mod router;
 pub mod sequential;
 pub mod simulate;
 pub mod stepdown;

@@ -8,13 +8,17 @@
 
 mod drive;
 mod figures;
+mod folds;
 mod hull;
+mod many;
 mod ranked;
 mod routellm;
 mod rows;
 
 pub use drive::Stage;
 pub use figures::{Figures, LOSSES};
+pub use folds::{crossed, halves};
+pub use many::{Mean, Portfolio, portfolio};
 pub use rows::{Score, rows};
 
 use rand::{RngExt, SeedableRng};

@@ -11,6 +11,7 @@ pub mod constraints;
 pub mod gate;
 pub mod matching;
 pub mod plan;
+pub mod policy;
 pub mod router;
 pub mod stages;
 

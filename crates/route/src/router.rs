@@ -1,4 +1,16 @@
-//! The router's seam: a guess, before anything is generated, whether asking the small model is worth its time.
+//! The router: a guess, before anything is generated, whether asking the small model is worth its time.
+//!
+//! Here are the seam, the routers that need no training, and in the submodules the predict side of trained ones: a
+//! [`Predictor`] of the gain in quality, and a [`Trained`] router around it as it is saved to a file. `pilot` fits them.
+
+mod design;
+mod predictor;
+pub mod shape;
+mod trained;
+
+pub use design::{Design, Priors};
+pub use predictor::{Predictor, Prompt};
+pub use trained::{FORMAT, Trained};
 
 use understudy_core::Request;
 
@@ -37,6 +49,16 @@ impl Router for UpToBytes {
     fn advise(&self, request: &Request) -> Advice {
         let bytes = request.input.as_ref().map_or_else(|| request.text_bytes(), String::len);
         if bytes <= self.0 { Advice::TrySmall } else { Advice::GoLarge }
+    }
+}
+
+/// Tries the small model where all of several routers would.
+pub struct Unanimous(pub Vec<Box<dyn Router>>);
+
+impl Router for Unanimous {
+    fn advise(&self, request: &Request) -> Advice {
+        let all = self.0.iter().all(|router| router.advise(request) == Advice::TrySmall);
+        if all { Advice::TrySmall } else { Advice::GoLarge }
     }
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod data;
 mod load;
 mod errors;
 mod what_if;
+mod replay;
 
 use super::Context;
 use clap::Subcommand;
@@ -26,6 +27,8 @@ pub(crate) enum PilotCommand {
     Errors(errors::ErrorsArgs),
     /// What another threshold would have kept and lost, from a task's audited live traffic
     WhatIf(what_if::WhatIfArgs),
+    /// Replay recorded outcomes through a router or a gate: quality, cost and latency at every threshold
+    Replay(Box<replay::ReplayArgs>),
 }
 
 /// Runs `understudy pilot …`.
@@ -37,5 +40,6 @@ pub(crate) async fn run(command: PilotCommand, context: &Context) -> Result<()> 
         PilotCommand::Compare(args) => compare::run(&args, context),
         PilotCommand::Errors(args) => errors::run(&args, context),
         PilotCommand::WhatIf(args) => what_if::run(args, context).await,
+        PilotCommand::Replay(args) => replay::run(*args, context).await,
     }
 }

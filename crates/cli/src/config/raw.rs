@@ -1,7 +1,7 @@
 //! The configuration as written: unchecked, every field optional that has a default. Unknown keys are errors.
 
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -155,6 +155,7 @@ pub(super) struct Task {
     pub(super) mode: String,
     pub(super) large: Option<String>,
     pub(super) small: Option<String>,
+    pub(super) router: Option<PathBuf>,
     #[serde(default)]
     pub(super) labels: Vec<String>,
     #[serde(default)]

@@ -1,0 +1,185 @@
+//! Which kind of router to use: cross-validated on the training rows alone.
+
+use super::{
+    Example, Kind,
+    fit::{Prepared, check},
+};
+use crate::replay::{Row, Side, Stage, figures};
+use rand::{SeedableRng, seq::SliceRandom};
+use rand_chacha::ChaCha8Rng;
+use understudy_core::{Error, Result, Seed};
+use understudy_route::router::Predictor;
+
+/// Folds of a cross-validation.
+const FOLDS: usize = 10;
+/// Divisions into folds that are averaged: one division alone moves the figure by more than the kinds differ.
+const DIVISIONS: usize = 3;
+/// Rows of a comparison; beyond them the order of the kinds hardly changes, but the wait does.
+const MOST: usize = 2000;
+/// The area under the line of chance.
+const CHANCE: f64 = 0.5;
+/// What a router must be better by: it costs more than the trivial one that it replaces, so a tie goes to that.
+const MARGIN: f64 = 0.002;
+
+/// One kind in the comparison.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Contender {
+    /// The kind.
+    pub kind: Kind,
+    /// Its average performance gap recovered at full resolution on rows it was not fitted on, averaged over divisions.
+    /// `None` when the large model is not better.
+    pub apgr: Option<f64>,
+}
+
+/// What is used.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Choice {
+    /// A router that beats every trivial one.
+    Router(Kind),
+    /// The best trivial one: no router beats it.
+    Trivial(Kind),
+    /// None: nothing is better than chance.
+    Nothing,
+}
+
+impl Choice {
+    /// The kind in use, if any.
+    #[must_use]
+    pub const fn kind(self) -> Option<Kind> {
+        match self {
+            Self::Router(kind) | Self::Trivial(kind) => Some(kind),
+            Self::Nothing => None,
+        }
+    }
+}
+
+/// The comparison and its outcome.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Selection {
+    /// What is used.
+    pub choice: Choice,
+    /// Every kind that could be fitted, best first.
+    pub contenders: Vec<Contender>,
+    /// The chosen kind fitted to all rows; predicts the gain.
+    pub predictor: Option<Predictor>,
+}
+
+impl Selection {
+    /// One sentence for a person.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let figure = |kind: Kind| {
+            let found = self.contenders.iter().find(|contender| contender.kind == kind);
+            found.and_then(|contender| contender.apgr).map_or("unknown".to_owned(), |apgr| format!("{apgr:.3}"))
+        };
+        let best = |trivial: bool| self.contenders.iter().find(|c| c.kind.is_trivial() == trivial).map(|c| c.kind);
+        let name = |kind: Kind| format!("`{}` ({})", kind.as_str(), figure(kind));
+        let (trivial, learned) = (best(true).map(name), best(false).map(name));
+        let [trivial, learned] = [trivial, learned].map(|name| name.unwrap_or_else(|| "none".to_owned()));
+        match self.choice {
+            Choice::Router(kind) => format!("router {} beats the best trivial one, {trivial}", name(kind)),
+            Choice::Trivial(kind) => {
+                format!("no router is used: the best, {learned}, does not beat the trivial {}", name(kind))
+            }
+            Choice::Nothing => format!("no router is used: neither {learned} nor {trivial} beats chance"),
+        }
+    }
+}
+
+/// Scores of every example by predictors that never saw it: the predicted gain.
+///
+/// # Errors
+/// As [`super::fit`]; also when there are fewer rows than folds.
+pub fn out_of_fold(kind: Kind, examples: &[Example<'_>], seed: Seed) -> Result<Vec<f64>> {
+    enough(kind, examples)?;
+    let prepared = Prepared::new(kind, examples);
+    let targets: Vec<f64> = examples.iter().map(Example::gain).collect();
+    Ok(crossed(&prepared, &targets, seed))
+}
+
+fn crossed(prepared: &Prepared<'_>, targets: &[f64], seed: Seed) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..targets.len()).collect();
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed.derive("router folds").0));
+    let mut scores = vec![0.0; targets.len()];
+    for fold in 0..FOLDS {
+        let part = |held: bool| {
+            order.iter().enumerate().filter(|(i, _)| (i % FOLDS == fold) == held).map(|(_, &place)| place).collect()
+        };
+        let (test, train): (Vec<usize>, Vec<usize>) = (part(true), part(false));
+        let fitted = prepared.fit(&train, targets);
+        test.into_iter().for_each(|place| scores[place] = fitted.predict(place));
+    }
+    scores
+}
+
+/// The average performance gap recovered by scores, from every threshold; `None` when the large model is not better.
+///
+/// # Errors
+/// `Invalid` when there are no examples or a score is not finite.
+pub fn apgr(examples: &[Example<'_>], scores: &[f64]) -> Result<Option<f64>> {
+    let side = |quality: f64| Side { quality, ..Side::default() };
+    let rows: Vec<Row> = examples
+        .iter()
+        .zip(scores)
+        .map(|(example, &score)| Row { small: side(example.small), large: side(example.large), score })
+        .collect();
+    Ok(figures(&rows, Stage::Before)?.apgr_full)
+}
+
+/// Compares kinds by cross-validation, chooses, and fits the chosen one to all rows. Kinds that need embeddings are
+/// left out where there are none, the group mean where there are no groups.
+///
+/// # Errors
+/// As [`out_of_fold`].
+pub fn select(kinds: &[Kind], examples: &[Example<'_>], seed: Seed) -> Result<Selection> {
+    let embedded = examples.iter().all(|example| example.prompt.embedding.is_some());
+    let grouped = examples.iter().any(|example| example.prompt.group.is_some());
+    let possible = |kind: &&Kind| (embedded || !kind.wants_embedding()) && (grouped || **kind != Kind::Group);
+    let compared = sample(examples, seed);
+    let targets: Vec<f64> = compared.iter().map(Example::gain).collect();
+    let mut contenders = Vec::new();
+    for &kind in kinds.iter().filter(possible) {
+        enough(kind, examples)?;
+        let prepared = Prepared::new(kind, &compared);
+        let mut sum = Some(0.0);
+        for division in 0..DIVISIONS {
+            let scores = crossed(&prepared, &targets, seed.derive(&format!("division {division}")));
+            sum = sum.zip(apgr(&compared, &scores)?).map(|(sum, apgr)| sum + apgr);
+        }
+        contenders.push(Contender { kind, apgr: sum.map(|sum| sum / DIVISIONS as f64) });
+    }
+    let key = |contender: &Contender| contender.apgr.unwrap_or(f64::NEG_INFINITY);
+    contenders.sort_by(|a, b| key(b).total_cmp(&key(a)));
+    let best = |trivial: bool| contenders.iter().find(|c| c.kind.is_trivial() == trivial);
+    let above = |contender: Option<&Contender>, limit: f64| contender.filter(|c| key(c) > limit).map(|c| c.kind);
+    let trivial = best(true).map_or(CHANCE, |c| key(c).max(CHANCE));
+    let choice = match (above(best(false), trivial + MARGIN), above(best(true), CHANCE)) {
+        (Some(kind), _) => Choice::Router(kind),
+        (None, Some(kind)) => Choice::Trivial(kind),
+        (None, None) => Choice::Nothing,
+    };
+    let predictor = choice.kind().map(|kind| super::fit(kind, examples, Example::gain)).transpose()?;
+    Ok(Selection { choice, contenders, predictor })
+}
+
+/// At most [`MOST`] of the examples, at random.
+fn sample<'a>(examples: &[Example<'a>], seed: Seed) -> Vec<Example<'a>> {
+    let mut drawn = examples.to_vec();
+    if drawn.len() > MOST {
+        drawn.shuffle(&mut ChaCha8Rng::seed_from_u64(seed.derive("compared rows").0));
+        drawn.truncate(MOST);
+    }
+    drawn
+}
+
+fn enough(kind: Kind, examples: &[Example<'_>]) -> Result<()> {
+    check(kind, examples)?;
+    match examples.len() < 2 * FOLDS {
+        true => Err(Error::invalid(format!(
+            "train a router: {} rows are too few for cross-validation; give at least {}",
+            examples.len(),
+            2 * FOLDS
+        ))),
+        false => Ok(()),
+    }
+}
