@@ -1,6 +1,6 @@
 //! Encoder speed beside ONNX Runtime in the same run, and what int8 costs in accuracy.
 
-mod accuracy;
+pub(crate) mod accuracy;
 mod peer;
 
 use clap::Args;

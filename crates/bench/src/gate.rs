@@ -3,6 +3,7 @@
 
 mod cascades;
 mod pairs;
+mod scope;
 
 use clap::Args;
 use pairs::{PAIRS, Set};
@@ -18,7 +19,7 @@ pub(crate) struct GateArgs {
     /// Data folder
     #[arg(long, value_name = "DIR", env = "UNDERSTUDY_DATA")]
     data: Option<PathBuf>,
-    /// Leave one part out
+    /// Run one part
     #[arg(long, value_name = "PART")]
     only: Option<Part>,
     /// Calibration sets of each cascade search
@@ -39,6 +40,8 @@ enum Part {
     Gates,
     /// Certified cascades.
     Cascades,
+    /// Out-of-scope texts before a classifier.
+    Scope,
 }
 
 /// Folds and repeats of the cross-fitting where a set has no test file: a large set needs no repeats.
@@ -70,11 +73,15 @@ struct Row {
 pub(crate) fn run(args: &GateArgs) -> Result<()> {
     let data = args.data.clone().unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"));
     let mut object = serde_json::Map::new();
-    if args.only != Some(Part::Cascades) {
+    let wanted = |part: Part| args.only.is_none_or(|only| only == part);
+    if wanted(Part::Gates) {
         object.insert("gates".into(), gates(&data, args.seed)?);
     }
-    if args.only != Some(Part::Gates) {
+    if wanted(Part::Cascades) {
         object.insert("cascades".into(), cascades::run(&data, args.runs, args.seed)?);
+    }
+    if wanted(Part::Scope) {
+        object.insert("scope".into(), scope::run(&data, args.seed)?);
     }
     if args.json {
         println!("{}", serde_json::Value::Object(object));

@@ -15,9 +15,9 @@ mod helpers;
 mod table;
 
 pub use evaluate::{Evaluation, Pair, across, apart};
-pub use fit::{Choice, Fit, fit};
+pub use fit::{Choice, Fit, fit, fit_judged};
 pub use helpers::Helpers;
-pub use table::Raw;
+pub use table::{Judged, Raw};
 
 use understudy_core::Seed;
 

@@ -67,7 +67,7 @@ fn right(encoder: &Encoder, train: &[Example], test: &[Example]) -> Result<Vec<b
 }
 
 /// Embeds on all cores, in order.
-fn embed<'e>(encoder: &Encoder, examples: impl Iterator<Item = &'e Example>) -> Result<Vec<Vec<f32>>> {
+pub(crate) fn embed<'e>(encoder: &Encoder, examples: impl Iterator<Item = &'e Example>) -> Result<Vec<Vec<f32>>> {
     let tokens = examples.map(|example| encoder.tokenize(&example.text)).collect::<Result<Vec<_>>>()?;
     let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let parts = tokens.chunks(tokens.len().div_ceil(threads).max(1));

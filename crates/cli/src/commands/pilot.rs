@@ -1,5 +1,6 @@
 //! `understudy pilot`: what a small model would do to a task's traffic, before it does.
 
+mod cascades;
 mod certify;
 mod compare;
 pub(crate) mod data;
@@ -17,6 +18,8 @@ use understudy_core::Result;
 pub(crate) enum PilotCommand {
     /// Show what a data set holds: format, fields, labels, duplicates, leakage
     Data(data::DataArgs),
+    /// Find the cheapest cascade of two or three models and certify the choice
+    Cascades(cascades::CascadesArgs),
     /// Certify a threshold on recorded outcomes: how much may the small model answer?
     Certify(certify::CertifyArgs),
     /// Users against latency, queueing and saturation, for a model here or a server
@@ -35,6 +38,7 @@ pub(crate) enum PilotCommand {
 pub(crate) async fn run(command: PilotCommand, context: &Context) -> Result<()> {
     match command {
         PilotCommand::Data(args) => data::run(args, context).await,
+        PilotCommand::Cascades(args) => cascades::run(&args, context),
         PilotCommand::Certify(args) => certify::run(args, context).await,
         PilotCommand::Load(args) => load::run(*args, context).await,
         PilotCommand::Compare(args) => compare::run(&args, context),

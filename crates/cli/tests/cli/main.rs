@@ -1,6 +1,7 @@
 //! The real binary, from the outside: exit codes, messages, signals, files.
 
 mod advising;
+mod cascading;
 mod certifying;
 mod comparing;
 mod configuring;

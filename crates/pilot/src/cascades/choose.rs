@@ -9,7 +9,7 @@ use understudy_stats::{binomial, sequence};
 
 /// Share of the rows on which cascades are rated; the others test. More than half for the test: every row there makes
 /// the bound tighter, while the order of the path needs few.
-const RATED_ON: f64 = 0.35;
+const RATED_ON: f64 = 0.3;
 
 /// What is promised.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -42,36 +42,91 @@ pub fn frontier(population: &Population, rows: &[usize]) -> Vec<Rated> {
 }
 
 /// Every cascade of two and three models with thresholds at quantiles of these rows.
+///
+/// One pass over the rows that a first rung does not keep rates all thresholds of a second: sums for each threshold
+/// that a row first reaches, then running totals. A test holds the result against walking every ladder.
 pub(super) fn rate_all(population: &Population, rows: &[usize]) -> Vec<Rated> {
     let last = population.models.len();
-    let smoothed: Vec<Vec<f64>> = (0..last).map(|model| smooth(population, rows, model)).collect();
     let levels: Vec<Vec<f64>> = (0..last).map(|model| levels(population, rows, model)).collect();
-    let mut ladders = Vec::new();
-    for first in 0..last {
-        for &threshold in &levels[first] {
+    let columns: Vec<Column> = (0..last).map(|model| Column::new(population, rows, model, &levels[model])).collect();
+    let cost_large: Vec<f64> = rows.iter().map(|&row| population.cells[row][last].cost_usd).collect();
+    let n = rows.len() as f64;
+    let mut rated = Vec::new();
+    let mut push = |rungs: Vec<Rung<usize>>, sums: Sums, cost_usd: f64| {
+        let loss = f64::midpoint(sums.losses as f64, sums.expected) / n;
+        rated.push(Rated { ladder: Ladder { rungs, last }, loss, losses: sums.losses, cost_usd: cost_usd / n });
+    };
+    for (first, column) in columns.iter().enumerate() {
+        let cost_first: f64 = column.cost_usd.iter().sum();
+        for (level, &threshold) in levels[first].iter().enumerate() {
             let rung = Rung { model: first, threshold };
-            ladders.push(Ladder { rungs: vec![rung.clone()], last });
-            for second in first + 1..last {
-                for &threshold in &levels[second] {
+            let (kept, escalated): (Vec<usize>, Vec<usize>) = (0..rows.len()).partition(|&i| column.first[i] <= level);
+            let mut base = Sums::default();
+            kept.iter().for_each(|&i| base.add(column, i, 0.0));
+            let all_large: f64 = escalated.iter().map(|&i| cost_large[i]).sum();
+            push(vec![rung.clone()], base, cost_first + all_large);
+            for (second, column) in columns.iter().enumerate().skip(first + 1) {
+                let cost_second: f64 = escalated.iter().map(|&i| column.cost_usd[i]).sum();
+                // Rows that no threshold keeps have a place of their own behind the last.
+                let mut reached = vec![Sums::default(); levels[second].len() + 1];
+                escalated.iter().for_each(|&i| reached[column.first[i]].add(column, i, cost_large[i]));
+                let mut total = base;
+                for (&threshold, sums) in levels[second].iter().zip(&reached) {
+                    total = total.and(sums);
                     let rungs = vec![rung.clone(), Rung { model: second, threshold }];
-                    ladders.push(Ladder { rungs, last });
+                    push(rungs, total, cost_first + cost_second + all_large - total.spared_usd);
                 }
             }
         }
     }
-    ladders.into_iter().map(|ladder| rate(population, rows, &smoothed, ladder)).collect()
+    rated
 }
 
-fn rate(population: &Population, rows: &[usize], smoothed: &[Vec<f64>], ladder: Ladder<usize>) -> Rated {
-    let n = rows.len() as f64;
-    let tally = population.tally(&ladder, rows);
-    let mut expected = 0.0;
-    for (position, &row) in rows.iter().enumerate() {
-        let reached = ladder.walk(|&model| population.cells[row][model].confidence);
-        expected += smoothed.get(*ladder.model(reached)).map_or(0.0, |losses| losses[position]);
+/// One model's answers to the rows.
+struct Column {
+    /// The strictest of its thresholds that keeps the answer, counted from 0; their number where none does.
+    first: Vec<usize>,
+    loss: Vec<bool>,
+    smoothed: Vec<f64>,
+    cost_usd: Vec<f64>,
+}
+
+impl Column {
+    fn new(population: &Population, rows: &[usize], model: usize, levels: &[f64]) -> Self {
+        let cell = |&row: &usize| population.cells[row][model];
+        let first = |row| cell(row).confidence.map_or(levels.len(), |c| levels.partition_point(|&level| level > c));
+        Self {
+            first: rows.iter().map(first).collect(),
+            loss: rows.iter().map(|row| cell(row).loss).collect(),
+            smoothed: smooth(population, rows, model),
+            cost_usd: rows.iter().map(|row| cell(row).cost_usd).collect(),
+        }
     }
-    let loss = f64::midpoint(tally.losses as f64 / n, expected / n);
-    Rated { ladder, loss, losses: tally.losses, cost_usd: tally.cost_usd / n }
+}
+
+/// Sums over answers that are kept.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    losses: u64,
+    expected: f64,
+    /// What the large model would have cost there.
+    spared_usd: f64,
+}
+
+impl Sums {
+    fn add(&mut self, column: &Column, row: usize, spared_usd: f64) {
+        self.losses += u64::from(column.loss[row]);
+        self.expected += column.smoothed[row];
+        self.spared_usd += spared_usd;
+    }
+
+    fn and(self, other: &Self) -> Self {
+        Self {
+            losses: self.losses + other.losses,
+            expected: self.expected + other.expected,
+            spared_usd: self.spared_usd + other.spared_usd,
+        }
+    }
 }
 
 /// A model's chance of a loss at its confidence on each row, by logistic regression on the log-odds of confidence.

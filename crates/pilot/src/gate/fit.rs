@@ -4,11 +4,11 @@ use super::{
     Kind, Params,
     area::{area, difference},
     committee::{Train, learners},
-    table::{Raw, Row, Table, moments},
+    table::{Judged, Raw, Row, Table, moments},
 };
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
-use understudy_core::{Error, Outcome, Result, Seed};
+use understudy_core::{Confidence, Error, Outcome, Result, Seed};
 use understudy_learn::isotonic::Isotonic;
 use understudy_route::gate::{
     FittedGate,
@@ -22,6 +22,9 @@ const FEWEST: usize = 40;
 const DRAWN_ALONE: f64 = 0.5;
 /// … and where other models' answers were.
 const DRAWN_WITH_HELPERS: f64 = 0.1;
+
+/// Score of what the gate refuses to judge: above all others.
+const REFUSED: f64 = 1e6;
 
 /// What a fitted gate rests on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,12 +61,20 @@ impl Fit {
         outcomes.iter().map(|outcome| self.score(outcome)).collect()
     }
 
-    /// The score of one outcome.
+    /// The score of one outcome: the standardised one before calibration, so that scores of several fits to parts of
+    /// the same data can be compared.
     #[must_use]
     pub fn score(&self, outcome: &Outcome) -> f64 {
         let file = self.gate.file();
-        let judged = Row::new(outcome, &file.small, &file.helpers).and_then(|row| self.gate.judge(row.evidence()));
-        judged.map_or(1.0, |confidence| 1.0 - confidence.get())
+        let score = Row::new(outcome, &file.small, &file.helpers).and_then(|row| self.gate.score(row.evidence()));
+        score.map_or(REFUSED, |score| -score)
+    }
+
+    /// The gate's confidence in keeping the small model's answer; `None` where it refuses to judge.
+    #[must_use]
+    pub fn confidence(&self, outcome: &Outcome) -> Option<Confidence> {
+        let file = self.gate.file();
+        self.gate.judge(Row::new(outcome, &file.small, &file.helpers)?.evidence())
     }
 }
 
@@ -78,6 +89,16 @@ pub fn fit(outcomes: &[Outcome], small: &str, large: &str, params: &Params) -> R
     }
     let helpers = params.helpers.choose(outcomes, small, large)?;
     let table = Table::new(outcomes, small, large, helpers)?;
+    let rows: Vec<usize> = (0..table.len()).collect();
+    fit_rows(&table, &rows, (small, large), params)
+}
+
+/// Fits a gate for answers that were judged elsewhere.
+///
+/// # Errors
+/// As [`fit`].
+pub fn fit_judged(judged: &[Judged<'_>], small: &str, large: &str, params: &Params) -> Result<Fit> {
+    let table = Table::judged(judged)?;
     let rows: Vec<usize> = (0..table.len()).collect();
     fit_rows(&table, &rows, (small, large), params)
 }
@@ -151,16 +172,30 @@ pub(super) fn fit_rows(table: &Table, rows: &[usize], names: (&str, &str), param
     })
 }
 
-/// The raw signal with the largest area on these rows; ties go to the first.
+/// The raw signal with the largest area on these rows, or the plainest of those that are within one standard error of
+/// it: of several that tell about the same, the one that happens to lead rarely leads on other rows.
 fn best_raw(table: &Table, rows: &[usize], gains: &[f64]) -> Option<Raw> {
-    let mut best: Option<(f64, Raw)> = None;
-    for raw in table.raws(rows) {
-        let area = area(&table.raw_scores(raw, rows), gains);
-        if best.is_none_or(|(most, _)| area > most) {
-            best = Some((area, raw));
-        }
+    let scored: Vec<(Raw, Vec<f64>)> =
+        table.raws(rows).into_iter().map(|raw| (raw, table.raw_scores(raw, rows))).collect();
+    let areas = scored.iter().map(|(_, scores)| area(scores, gains));
+    let (_, leader) = areas.zip(&scored).max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let close = |scores: &[f64]| {
+        let (behind, error) = difference(&leader.1, scores, gains);
+        behind <= error
+    };
+    let near = scored.iter().filter(|(raw, scores)| *raw == leader.0 || close(scores));
+    near.min_by_key(|(raw, _)| plainness(raw.signal)).map(|(raw, _)| *raw)
+}
+
+/// Small for signals that sum up much, large for those that hang on one model or on the form of the answer.
+fn plainness(signal: Signal) -> u8 {
+    match signal {
+        Signal::AgreementShare => 0,
+        Signal::Confidence | Signal::Doubt | Signal::Margin => 1,
+        Signal::TokenMean | Signal::TokenLowest | Signal::Distance => 2,
+        Signal::Agreement(_) => 3,
+        _ => 4,
     }
-    best.map(|(_, raw)| raw)
 }
 
 /// The learners' columns and the place of the raw signal among them.

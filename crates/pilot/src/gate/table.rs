@@ -31,6 +31,18 @@ pub struct Raw {
     pub sign: f64,
 }
 
+/// One answer with what it is worth, for gates of models that are not in recorded outcomes: a classifier's head, say,
+/// with margin and distance.
+#[derive(Debug, Clone, Copy)]
+pub struct Judged<'a> {
+    /// The small model's answer.
+    pub said: Said<'a>,
+    /// Its quality, in [0, 1].
+    pub small: f64,
+    /// The quality of the large model's answer, in [0, 1].
+    pub large: f64,
+}
+
 /// What was said about one outcome, ready to be judged.
 pub(super) struct Row<'a> {
     prompt: &'a str,
@@ -53,26 +65,45 @@ impl<'a> Row<'a> {
 impl Table {
     /// Rows in which both models have a quality.
     pub(super) fn new(outcomes: &[Outcome], small: &str, large: &str, helpers: Vec<String>) -> Result<Self> {
-        let count = u16::try_from(helpers.len()).map_err(|_| Error::invalid("fit a gate: use fewer helpers"))?;
-        let signals: Vec<Signal> = Signal::all(count).collect();
-        let mut table =
-            Self { helpers, signals, values: Vec::new(), small: Vec::new(), large: Vec::new(), places: Vec::new() };
-        for (place, outcome) in outcomes.iter().enumerate() {
+        let rows = outcomes.iter().enumerate().filter_map(|(place, outcome)| {
             let quality = |name: &str| outcome.models.get(name)?.quality;
-            let (Some(of_small), Some(of_large)) = (quality(small), quality(large)) else { continue };
-            let Some(row) = Row::new(outcome, small, &table.helpers) else { continue };
-            let reader = Reader::new(row.evidence());
-            table.values.push(table.signals.iter().map(|&signal| reader.value(signal)).collect());
-            table.small.push(of_small);
-            table.large.push(of_large);
-            table.places.push(place);
-        }
+            let (of_small, of_large) = (quality(small)?, quality(large)?);
+            Some((place, Row::new(outcome, small, &helpers)?, of_small, of_large))
+        });
+        let table = Self::of(rows, &helpers)?;
         if table.values.is_empty() {
             let known: std::collections::BTreeSet<&String> = outcomes.iter().flat_map(|o| o.models.keys()).collect();
             let known = known.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ");
             return Err(Error::not_found(format!(
                 "fit a gate for `{small}` and `{large}`: no row has a quality for both; the outcomes have {known}"
             )));
+        }
+        Ok(table)
+    }
+
+    /// Answers that were judged elsewhere, without helpers.
+    pub(super) fn judged(judged: &[Judged<'_>]) -> Result<Self> {
+        let row = |said| Row { prompt: "", said, helpers: Vec::new() };
+        let rows = judged.iter().enumerate().map(|(place, one)| (place, row(one.said), one.small, one.large));
+        Self::of(rows, &[])
+    }
+
+    fn of<'a>(rows: impl Iterator<Item = (usize, Row<'a>, f64, f64)>, helpers: &[String]) -> Result<Self> {
+        let count = u16::try_from(helpers.len()).map_err(|_| Error::invalid("fit a gate: use fewer helpers"))?;
+        let mut table = Self {
+            helpers: helpers.to_vec(),
+            signals: Signal::all(count).collect(),
+            values: Vec::new(),
+            small: Vec::new(),
+            large: Vec::new(),
+            places: Vec::new(),
+        };
+        for (place, row, small, large) in rows {
+            let reader = Reader::new(row.evidence());
+            table.values.push(table.signals.iter().map(|&signal| reader.value(signal)).collect());
+            table.small.push(small);
+            table.large.push(large);
+            table.places.push(place);
         }
         Ok(table)
     }

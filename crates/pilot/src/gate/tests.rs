@@ -57,7 +57,7 @@ fn where_signals_tell_nothing_the_gate_is_no_worse_than_they_are() {
 fn confidences_are_calibrated_on_rows_that_the_gate_has_not_seen() {
     let (train, test) = (outcomes(1500, 5, true), outcomes(4000, 6, true));
     let fit = fit(&train, "small", "large", &Params::default()).expect("enough rows");
-    let confidence: Vec<f64> = fit.scores(&test).iter().map(|score| 1.0 - score).collect();
+    let confidence: Vec<f64> = test.iter().map(|o| fit.confidence(o).expect("nothing is missing").get()).collect();
     let quality = |o: &Outcome, name: &str| o.models[name].quality.expect("recorded");
     let kept_well: Vec<bool> = test.iter().map(|o| quality(o, "small") >= quality(o, "large")).collect();
     let error = understudy_stats::calibration::expected_error(&confidence, &kept_well, 10);
