@@ -7,7 +7,11 @@
 //! phase.
 
 mod answers;
+mod fixed;
+pub mod forecast;
 mod student;
+
+pub use fixed::Fixed;
 
 use answers::Answers;
 use rand::{RngExt, SeedableRng};
@@ -23,6 +27,8 @@ const FOLDS: usize = 5;
 const POOL: usize = 4000;
 /// Weight of the belief that the estimated disagreement is right, in disagreements.
 const TRUST: f64 = 3.0;
+/// Standard errors by which the estimate of disagreement is raised: what rests on few disagreements counts as worse.
+const CAUTION: f64 = 2.0;
 
 /// How to learn from a stream, unchecked.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -284,8 +290,12 @@ impl Online {
                 None => student.read(answers, &seen.embedding).1,
             })
             .collect();
-        let correction = (self.audits.disagreements as f64 + TRUST) / (self.audits.expected + TRUST);
-        student.threshold = threshold(agreements, self.params.budget / correction).max(self.params.least_agreement);
+        let held_out = views.iter().zip(answers.labels());
+        let disagreements = held_out.filter(|(views, label)| student.reading.read(views).0 != **label).count();
+        let audited = (self.audits.disagreements as f64 + TRUST) / (self.audits.expected + TRUST);
+        let worse = audited * (1.0 + CAUTION / (disagreements.max(1) as f64).sqrt());
+        let least = 1.0 - (1.0 - self.params.least_agreement) / worse;
+        student.threshold = threshold(agreements, self.params.budget / audited).max(least);
         self.student = Some(student);
         self.fitted_at = n;
     }

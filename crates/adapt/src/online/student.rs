@@ -25,6 +25,8 @@ const FLOOR: f64 = 1e-3;
 /// Weights of linear model and vote before there is evidence, and how firmly they are believed.
 const MIX: [f64; 2] = [0.7, 0.5];
 const MIX_SPREAD: f64 = 0.5;
+/// One in so many held-out answers was farther from the others than is believed at all.
+const FAREST: usize = 100;
 /// Log-odds beyond which the mixture is not believed.
 const LARGEST_LOG_ODDS: f64 = 8.0;
 
@@ -134,6 +136,8 @@ impl Views {
 pub(super) struct Reading {
     mix: [f64; 2],
     agreement: Logistic,
+    /// Cosine to the nearest answer below which nothing is known: hardly a held-out answer was so far from the others.
+    far: f64,
 }
 
 impl Reading {
@@ -146,13 +150,16 @@ impl Reading {
             rows.push(features);
             targets.push(f64::from(u8::from(class == label)));
         }
-        Self { mix, agreement: Logistic::fit(&rows, &targets, 1.0) }
+        let mut nearest: Vec<f64> = views.iter().map(|view| view.nearest).collect();
+        nearest.sort_by(f64::total_cmp);
+        let far = nearest[nearest.len() / FAREST];
+        Self { mix, agreement: Logistic::fit(&rows, &targets, 1.0), far }
     }
 
-    /// The likeliest class and the chance that the large model says the same.
+    /// The likeliest class and the chance that the large model says the same; 0 far from everything known.
     pub(super) fn read(&self, views: &Views) -> (usize, f64) {
         let (class, features) = features(views, self.mix);
-        (class, self.agreement.predict(&features))
+        (class, if views.nearest < self.far { 0.0 } else { self.agreement.predict(&features) })
     }
 }
 
