@@ -16,7 +16,7 @@ cargo xtask COMMAND
   setup               install what the build needs, the Python packages of the tests, and the models
   demo [ARGS]         build, then `understudy demo ARGS`
   test                setup, then every test: Rust, doc examples, the official clients
-  bench NAME [ARGS]   encoder | users | generation | certificate | crash; --json for one object as the last line
+  bench NAME [ARGS]   encoder | users | generation | certificate | crash | stream; --json for one object as the last line
   lint                format, clippy, licences and advisories, spelling, unused dependencies";
 
 /// Models and data that the demo, the tests and the benches use; all can be had through pip and npm.

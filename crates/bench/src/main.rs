@@ -8,6 +8,7 @@ mod encoder;
 mod generation;
 mod process;
 mod reference;
+mod stream;
 mod users;
 
 use clap::{Parser, Subcommand};
@@ -33,6 +34,8 @@ enum Bench {
     /// Our figures for the tests that compare them with other packages': requests on standard input
     #[command(hide = true)]
     Reference,
+    /// A student that starts from nothing on recorded streams: calls and accuracy beside fixed thresholds
+    Stream(stream::StreamArgs),
     /// Latency of local answers under concurrent users, and the most users that hold 200 ms
     Users(users::UsersArgs),
 }
@@ -45,6 +48,7 @@ async fn main() -> ExitCode {
         Bench::Encoder(args) => encoder::run(&args),
         Bench::Generation(args) => generation::run(args).await,
         Bench::Reference => reference::run(),
+        Bench::Stream(args) => stream::run(&args),
         Bench::Users(args) => users::run(args).await,
     };
     match done {

@@ -9,6 +9,7 @@ pub mod binomial;
 pub mod bootstrap;
 pub mod calibration;
 pub mod hedged;
+pub mod mean;
 pub mod mixture;
 pub mod paired;
 pub mod predmix;

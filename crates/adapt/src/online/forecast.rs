@@ -40,7 +40,6 @@ pub struct Step {
     pub large_right: Option<bool>,
 }
 
-
 /// A whole stream.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stream {
@@ -122,6 +121,18 @@ impl Recording {
 }
 
 impl Request {
+    /// The step of a request that is kept with `answer`.
+    #[must_use]
+    pub fn kept(&self, answer: &str) -> Step {
+        self.step(None, answer)
+    }
+
+    /// The step of a request that the large model answers.
+    #[must_use]
+    pub fn asked(&self) -> Step {
+        self.step(Some(Reason::Unsure), &self.large)
+    }
+
     fn step(&self, asked: Option<Reason>, answer: &str) -> Step {
         let right = |answer: &str| self.gold.as_deref().map(|gold| gold == answer);
         Step { asked, agrees: answer == self.large, right: right(answer), large_right: right(&self.large) }

@@ -51,8 +51,7 @@ impl Linear {
         let mut weights = vec![1.0; rows.len()];
         weights.resize(labels.len(), NAME_WEIGHT);
         let matrix = Matrix::of_finite(d, values);
-        let examples =
-            Examples { blocks: &Blocks::new(&matrix), labels: &labels, weights: Some(&weights), classes };
+        let examples = Examples { blocks: &Blocks::new(&matrix), labels: &labels, weights: Some(&weights), classes };
         // The first fit is from nothing; later ones follow a few more answers and need few steps.
         let limits = Limits { tolerance: 3e-4, max_iterations: 40 };
         softmax::solve(&mut self.x, &examples, C, limits);
@@ -70,9 +69,8 @@ impl Linear {
     /// Logits of one embedding.
     fn logits(&self, embedding: &[f32]) -> Vec<f64> {
         let (weights, bias) = self.x.split_at(self.x.len() - self.classes);
-        let of_class = |(row, bias): (&[f64], &f64)| {
-            row.iter().zip(embedding).map(|(w, x)| w * f64::from(*x)).sum::<f64>() + bias
-        };
+        let of_class =
+            |(row, bias): (&[f64], &f64)| row.iter().zip(embedding).map(|(w, x)| w * f64::from(*x)).sum::<f64>() + bias;
         weights.chunks_exact(embedding.len()).zip(bias).map(of_class).collect()
     }
 }

@@ -2,6 +2,7 @@
 
 mod certify;
 pub(crate) mod data;
+mod stream;
 
 use super::Context;
 use clap::Subcommand;
@@ -14,6 +15,8 @@ pub(crate) enum PilotCommand {
     Data(data::DataArgs),
     /// Certify a threshold on recorded outcomes: how much may the small model answer?
     Certify(certify::CertifyArgs),
+    /// Forecast the learning phase: what if a student started from nothing on this traffic?
+    Stream(stream::StreamArgs),
 }
 
 /// Runs `understudy pilot …`.
@@ -21,5 +24,6 @@ pub(crate) async fn run(command: PilotCommand, context: &Context) -> Result<()> 
     match command {
         PilotCommand::Data(args) => data::run(args, context).await,
         PilotCommand::Certify(args) => certify::run(args, context).await,
+        PilotCommand::Stream(args) => stream::run(args, context).await,
     }
 }
