@@ -7,13 +7,14 @@
 
 use crate::{
     matrix::{Blocks, Matrix},
+    softmax::{self, Examples, narrow},
     split::{FOLDS, Place, Use},
     temperature,
 };
 use serde::{Deserialize, Serialize};
 use understudy_core::{Error, Result};
 use understudy_kernels::{Activation, Dtype, Linear, LinearScratch};
-use understudy_learn::lbfgs::{self, Limits};
+use understudy_learn::lbfgs::Limits;
 use understudy_model::head::Head;
 
 /// How to fit a head, unchecked.
@@ -219,33 +220,7 @@ impl CheckedHeadParams {
     /// Moves `x` (weights, then biases) to the minimum for one C.
     fn solve(&self, x: &mut [f64], embeddings: &Blocks<'_>, labels: &[usize], classes: usize, c: f64) {
         let limits = Limits { tolerance: self.0.tolerance, max_iterations: self.0.max_iterations };
-        let scale = 1.0 / labels.len() as f64;
-        let l2 = scale / c;
-        lbfgs::minimise(x, limits, |x, g| {
-            let (weights, bias) = narrow(x, classes);
-            let (loss, of_weights, of_bias) = embeddings.gradient(&weights, &bias, |row, scores| {
-                // Log loss and softmax share the exponentials, which are most of the work beside the products.
-                let greatest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                let gap = f64::from(scores[labels[row]] - greatest);
-                let mut sum = 0.0;
-                for score in scores.iter_mut() {
-                    *score = (*score - greatest).exp();
-                    sum += f64::from(*score);
-                }
-                let scale = narrow_one(1.0 / sum);
-                scores.iter_mut().for_each(|score| *score *= scale);
-                scores[labels[row]] -= 1.0;
-                sum.ln() - gap
-            });
-            let (g_weights, g_bias) = g.split_at_mut(of_weights.len());
-            let mut penalty = 0.0;
-            for ((g, sum), w) in g_weights.iter_mut().zip(&of_weights).zip(x) {
-                *g = sum * scale + l2 * w;
-                penalty += w * w;
-            }
-            g_bias.iter_mut().zip(&of_bias).for_each(|(g, sum)| *g = sum * scale);
-            loss * scale + 0.5 * l2 * penalty
-        });
+        softmax::solve(x, &Examples { blocks: embeddings, labels, weights: None, classes }, c, limits);
     }
 }
 
@@ -279,20 +254,6 @@ fn logits(x: &[f64], embeddings: &Matrix, classes: usize) -> Vec<f64> {
     let model = Linear::new(&weights, &bias, Dtype::F32);
     model.forward(embeddings.values(), Activation::Identity, &mut scores, &mut LinearScratch::default());
     scores.into_iter().map(f64::from).collect()
-}
-
-/// The parameters as 32-bit weights (classes × dimensions) and biases.
-fn narrow(x: &[f64], classes: usize) -> (Vec<f32>, Vec<f32>) {
-    let (weights, bias) = x.split_at(x.len() - classes);
-    (weights.iter().copied().map(narrow_one).collect(), bias.iter().copied().map(narrow_one).collect())
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "weights and gradients are of the order of 1; f32 is their storage"
-)]
-fn narrow_one(x: f64) -> f32 {
-    x as f32
 }
 
 #[cfg(test)]

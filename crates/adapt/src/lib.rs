@@ -7,5 +7,7 @@ pub mod artifact;
 pub mod head;
 pub mod matrix;
 pub mod metrics;
+pub mod online;
+mod softmax;
 pub mod split;
 mod temperature;

@@ -30,6 +30,12 @@ impl Matrix {
         Ok(Self { rows: values.len() / columns, columns, values })
     }
 
+    /// Wraps whole rows of finite numbers.
+    pub(crate) fn of_finite(columns: usize, values: Vec<f32>) -> Self {
+        debug_assert!(values.len().is_multiple_of(columns) && values.iter().all(|x| x.is_finite()), "checked before");
+        Self { rows: values.len() / columns, columns, values }
+    }
+
     /// Copies rows of equal length.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ mod recorded;
 mod reference;
 mod sequential;
 mod router;
+mod stream;
 mod users;
 
 use clap::{Parser, Subcommand};
@@ -46,6 +47,8 @@ enum Bench {
     Sequential(sequential::SequentialArgs),
     /// Routers on RouteLLM's MMLU: APGR and CPT of every kind over five seeds, and what a decision costs
     Router(router::RouterArgs),
+    /// A student that starts from nothing on recorded streams: calls and accuracy beside fixed thresholds
+    Stream(stream::StreamArgs),
     /// Latency of local answers under concurrent users, and the most users that hold 200 ms
     Users(users::UsersArgs),
 }
@@ -62,6 +65,7 @@ async fn main() -> ExitCode {
         Bench::Reference => reference::run(),
         Bench::Sequential(args) => sequential::run(&args),
         Bench::Router(args) => router::run(&args),
+        Bench::Stream(args) => stream::run(&args),
         Bench::Users(args) => users::run(args).await,
     };
     match done {

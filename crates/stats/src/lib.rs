@@ -10,6 +10,7 @@ pub mod bootstrap;
 pub mod calibration;
 pub mod hedged;
 pub mod independent;
+pub mod mean;
 pub mod mixture;
 pub mod multiplicity;
 pub mod paired;

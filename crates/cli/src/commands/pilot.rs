@@ -8,6 +8,7 @@ mod load;
 mod errors;
 mod what_if;
 mod replay;
+mod stream;
 
 use super::Context;
 use clap::Subcommand;
@@ -32,6 +33,8 @@ pub(crate) enum PilotCommand {
     WhatIf(what_if::WhatIfArgs),
     /// Replay recorded outcomes through a router or a gate: quality, cost and latency at every threshold
     Replay(Box<replay::ReplayArgs>),
+    /// Forecast the learning phase: what if a student started from nothing on this traffic?
+    Stream(stream::StreamArgs),
 }
 
 /// Runs `understudy pilot …`.
@@ -45,5 +48,6 @@ pub(crate) async fn run(command: PilotCommand, context: &Context) -> Result<()> 
         PilotCommand::Errors(args) => errors::run(&args, context),
         PilotCommand::WhatIf(args) => what_if::run(args, context).await,
         PilotCommand::Replay(args) => replay::run(*args, context).await,
+        PilotCommand::Stream(args) => stream::run(args, context).await,
     }
 }
