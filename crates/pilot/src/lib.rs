@@ -12,6 +12,7 @@ pub mod items;
 pub mod metrics;
 pub mod replay;
 pub mod sequential;
+pub mod report;
 pub mod simulate;
 
 pub use certify::{Point, Refusal, Report, Terms, Verdict, certify};
