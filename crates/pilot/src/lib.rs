@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod replay;
 pub mod sequential;
 pub mod report;
+pub mod run;
 pub mod simulate;
 
 pub use certify::{Point, Refusal, Report, Terms, Verdict, certify};
