@@ -11,9 +11,9 @@ pub mod grid;
 pub mod items;
 pub mod metrics;
 pub mod replay;
-pub mod sequential;
 pub mod report;
 pub mod run;
+pub mod sequential;
 pub mod simulate;
 
 pub use certify::{Point, Refusal, Report, Terms, Verdict, certify};

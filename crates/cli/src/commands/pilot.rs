@@ -2,6 +2,7 @@
 
 mod certify;
 pub(crate) mod data;
+mod run;
 
 use super::Context;
 use clap::Subcommand;
@@ -10,6 +11,8 @@ use understudy_core::Result;
 /// Evaluates and certifies small models.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PilotCommand {
+    /// Try models on a data set: which is good enough, how fast, at what cost?
+    Run(Box<run::RunArgs>),
     /// Show what a data set holds: format, fields, labels, duplicates, leakage
     Data(data::DataArgs),
     /// Certify a threshold on recorded outcomes: how much may the small model answer?
@@ -19,6 +22,7 @@ pub(crate) enum PilotCommand {
 /// Runs `understudy pilot …`.
 pub(crate) async fn run(command: PilotCommand, context: &Context) -> Result<()> {
     match command {
+        PilotCommand::Run(args) => run::run(*args, context).await,
         PilotCommand::Data(args) => data::run(args, context).await,
         PilotCommand::Certify(args) => certify::run(args, context).await,
     }

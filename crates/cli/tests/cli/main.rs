@@ -3,5 +3,6 @@
 mod advising;
 mod certifying;
 mod configuring;
+mod piloting;
 mod serving;
 mod support;

@@ -151,8 +151,7 @@ impl Runner<'_> {
             }
         });
         let mut replies = std::pin::pin!(replies.buffered(candidate.concurrency.max(1)));
-        let mut answers =
-            Answers { asked: Vec::new(), ended: Ended::Done, failed: 0, first_error: None, resumed: 0 };
+        let mut answers = Answers { asked: Vec::new(), ended: Ended::Done, failed: 0, first_error: None, resumed: 0 };
         let (mut at, mut failures) = (0, 0);
         while let Some(reply) = replies.next().await {
             let row = rows[at];

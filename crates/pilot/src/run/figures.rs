@@ -44,9 +44,7 @@ pub fn quality(plan: &Plan, row: &Row, answer: &RecordedAnswer) -> Option<f64> {
             fields::report(&[expected], &[reply], &[], Seed(0))?.micro_f1.estimate
         }
         Task::Answer => text::token_f1(&references(), reply),
-        Task::Summarise | Task::Generate => {
-            text::rouge::best(&references(), reply, text::Stemming::Porter).rouge_l.f
-        }
+        Task::Summarise | Task::Generate => text::rouge::best(&references(), reply, text::Stemming::Porter).rouge_l.f,
     };
     Some(value)
 }
@@ -88,7 +86,8 @@ fn classify(plan: &Plan, judged: &[&Asked<'_>], seed: Seed, figures: &mut Figure
         known.cloned().unwrap_or_else(|| label.trim().to_owned())
     };
     let truth: Vec<String> = judged.iter().map(|a| spelled(a.row.gold().unwrap_or_default())).collect();
-    let given = |a: &&Asked<'_>| a.answer.answer.as_deref().map_or_else(|| classification::NO_ANSWER.to_owned(), spelled);
+    let given =
+        |a: &&Asked<'_>| a.answer.answer.as_deref().map_or_else(|| classification::NO_ANSWER.to_owned(), spelled);
     let predicted: Vec<String> = judged.iter().map(given).collect();
     figures.invented = predicted.iter().filter(|p| !plan.labels.contains(p)).count() as u64;
     if let Some(report) = classification::report(&truth, &predicted, seed.derive("classes")) {

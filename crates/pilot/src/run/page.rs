@@ -81,8 +81,15 @@ fn first_screen(plan: &Plan, tried: &[Tried<'_>], finding: &Finding) -> Vec<KeyF
         });
     }
     if let Some(ms) = figures.speed.latency_ms_p50 {
-        let p95 = figures.speed.latency_ms_p95.map_or_else(String::new, |m| format!("; 95 % within {}", duration(m.estimate)));
-        shown.push(KeyFigure { name: "Half of its answers within".into(), number: duration(ms.estimate), note: format!("on this machine{p95}") });
+        let p95 = figures
+            .speed
+            .latency_ms_p95
+            .map_or_else(String::new, |m| format!("; 95 % within {}", duration(m.estimate)));
+        shown.push(KeyFigure {
+            name: "Half of its answers within".into(),
+            number: duration(ms.estimate),
+            note: format!("on this machine{p95}"),
+        });
     }
     let cost = |f: &Figures| f.speed.cost_usd_mean.map(|m| m.estimate * 1000.0);
     let base = of(&finding.baseline).and_then(cost).filter(|_| finding.baseline != finding.recommended);
@@ -105,7 +112,11 @@ fn first_screen(plan: &Plan, tried: &[Tried<'_>], finding: &Finding) -> Vec<KeyF
         let (number, note) = match &together.certificate {
             Some(c) => (
                 percent(c.kept, 1),
-                format!("certified: loss at most {} with {} confidence", percent(c.epsilon, 1), percent(1.0 - c.delta, 0)),
+                format!(
+                    "certified: loss at most {} with {} confidence",
+                    percent(c.epsilon, 1),
+                    percent(1.0 - c.delta, 0)
+                ),
             ),
             None => ("–".to_owned(), "no certificate on these rows; see below".to_owned()),
         };
@@ -127,12 +138,20 @@ fn models(plan: &Plan, tried: &[Tried<'_>]) -> Section {
             row.push(figures.and_then(|f| f.metrics.get(*name)).map_or_else(|| "–".into(), |m| metric(name, m)));
         }
         let speed = figures.map(|f| f.speed);
-        let ms = |m: Option<Metric>| m.map_or_else(|| "–".into(), |m| {
-            Cell::with(duration(m.estimate), match m.low.is_finite() && m.high.is_finite() {
-                true => format!("{} – {}", duration(m.low), duration(m.high)),
-                false => String::new(),
-            })
-        });
+        let ms = |m: Option<Metric>| {
+            m.map_or_else(
+                || "–".into(),
+                |m| {
+                    Cell::with(
+                        duration(m.estimate),
+                        match m.low.is_finite() && m.high.is_finite() {
+                            true => format!("{} – {}", duration(m.low), duration(m.high)),
+                            false => String::new(),
+                        },
+                    )
+                },
+            )
+        };
         row.push(ms(speed.and_then(|s| s.latency_ms_p50)));
         row.push(ms(speed.and_then(|s| s.latency_ms_p95)));
         let rate = speed.and_then(|s| s.tokens_per_s).filter(|m| m.estimate > 0.0);
@@ -144,9 +163,10 @@ fn models(plan: &Plan, tried: &[Tried<'_>]) -> Section {
     let table = Table {
         columns,
         rows: tried.iter().map(row).collect(),
-        note: "Small print: 95 % intervals (accuracy exact, means and F1 by bootstrap, latencies from order statistics). \
+        note:
+            "Small print: 95 % intervals (accuracy exact, means and F1 by bootstrap, latencies from order statistics). \
                Latencies were measured on this machine at the stated number of requests at a time."
-            .into(),
+                .into(),
         ..Table::default()
     };
     let mut blocks = Vec::new();
@@ -164,7 +184,8 @@ fn models(plan: &Plan, tried: &[Tried<'_>]) -> Section {
         let rows: Vec<Interval> = mains.iter().map(one).collect();
         let low = rows.iter().map(|r| r.low).fold(1.0, f64::min);
         let axis = share_axis(what, low);
-        let best = mains.iter().max_by(|a, b| a.1.estimate.total_cmp(&b.1.estimate)).map_or("", |b| &b.0.candidate.name);
+        let best =
+            mains.iter().max_by(|a, b| a.1.estimate.total_cmp(&b.1.estimate)).map_or("", |b| &b.0.candidate.name);
         let mut plots = vec![Figure {
             title: format!("{best} has the best answers"),
             how: "Each dot is a model's figure over its rows, the line its 95 % interval.".into(),
@@ -258,7 +279,10 @@ fn data(plan: &Plan, setting: &Setting) -> Section {
         facts.push(("labels".into(), format!("{}: {}", plan.labels.len(), listed(&plan.labels))));
     }
     if plan.shots > 0 {
-        facts.push(("examples in each prompt".into(), format!("{}, similar to the row and different from each other", plan.shots)));
+        facts.push((
+            "examples in each prompt".into(),
+            format!("{}, similar to the row and different from each other", plan.shots),
+        ));
     }
     facts.push(("SHA-256 of the rows".into(), setting.data.hash.clone()));
     let prompt = super::prompt::instruction(plan);

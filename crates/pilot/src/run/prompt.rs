@@ -57,18 +57,23 @@ pub fn request(plan: &Plan, candidate: &Candidate, row: &Row, shots: &[&Row]) ->
 pub fn instruction(plan: &Plan) -> String {
     match plan.task {
         Task::Classify => {
-            let mut text = "Classify the user's message. Answer with exactly one of these labels and nothing else:\n".to_owned();
+            let mut text =
+                "Classify the user's message. Answer with exactly one of these labels and nothing else:\n".to_owned();
             for label in &plan.labels {
                 let _ = writeln!(text, "- {label}");
             }
             text
         }
-        Task::Extract => "Extract the facts of the user's text as one JSON object and write nothing else. Leave out what \
+        Task::Extract => {
+            "Extract the facts of the user's text as one JSON object and write nothing else. Leave out what \
                           the text does not say."
-            .to_owned(),
-        Task::Summarise => "Summarise the user's text in one or two sentences. Use only what it says. Write nothing but \
+                .to_owned()
+        }
+        Task::Summarise => {
+            "Summarise the user's text in one or two sentences. Use only what it says. Write nothing but \
                             the summary."
-            .to_owned(),
+                .to_owned()
+        }
         Task::Answer => "Answer the question in as few words as possible. Write nothing but the answer.".to_owned(),
         Task::Generate => String::new(),
     }
@@ -120,8 +125,7 @@ pub fn recorded(plan: &Plan, answer: &Answer) -> RecordedAnswer {
 #[must_use]
 pub fn label_in(text: &str, labels: &[String]) -> Option<String> {
     let plain = |text: &str| {
-        let text: String =
-            text.to_lowercase().chars().map(|c| if c.is_alphanumeric() { c } else { ' ' }).collect();
+        let text: String = text.to_lowercase().chars().map(|c| if c.is_alphanumeric() { c } else { ' ' }).collect();
         text.split_whitespace().collect::<Vec<_>>().join(" ")
     };
     let said = plain(text);

@@ -5,7 +5,7 @@ use super::words::Index;
 use understudy_dataset::Row;
 
 /// Weight of similarity to the row against likeness among the examples.
-const RELEVANCE: f32 = 0.7;
+const RELEVANCE: f32 = 0.5;
 /// Similar rows that are considered for each example wanted.
 const CONSIDERED: usize = 8;
 

@@ -83,18 +83,20 @@ pub fn judge(
     let main = |t: &Tried<'_>| t.figures.as_ref().and_then(|f| f.main(plan.task)).copied();
     let measured: Vec<&Tried<'_>> = tried.iter().filter(|t| main(t).is_some()).collect();
     // The best by the figure; among models on fewer rows, one on many is the better reference.
-    let best = measured.iter().max_by(|a, b| {
+    let best = measured.iter().copied().max_by(|a, b| {
         let of = |t: &Tried<'_>| main(t).map_or(0.0, |m| m.low);
         of(a).total_cmp(&of(b))
     });
-    let named = baseline.and_then(|name| measured.iter().find(|t| t.candidate.name == name));
+    let named = baseline.and_then(|name| measured.iter().copied().find(|t| t.candidate.name == name));
     let Some(base) = named.or(best) else { return Ok(None) };
-    let others: Vec<&&Tried<'_>> = measured.iter().filter(|t| t.candidate.name != base.candidate.name).collect();
+    let others: Vec<&Tried<'_>> =
+        measured.iter().copied().filter(|t| t.candidate.name != base.candidate.name).collect();
     let level = 1.0 - 0.05 / others.len().max(1) as f64;
-    let paired: Vec<Paired> = others.iter().filter_map(|t| compare(plan.task, t, base, margin.epsilon, level)).collect();
-    let cheaper = |t: &&&&Tried<'_>| rank(t) < rank(base);
-    let fine = |t: &&&&Tried<'_>| paired.iter().any(|p| p.name == t.candidate.name && p.not_inferior);
-    let chosen = others.iter().filter(fine).filter(cheaper).min_by(|a, b| {
+    let paired: Vec<Paired> =
+        others.iter().filter_map(|t| compare(plan.task, t, base, margin.epsilon, level)).collect();
+    let cheaper = |t: &&Tried<'_>| rank(t) < rank(base);
+    let fine = |t: &&Tried<'_>| paired.iter().any(|p| p.name == t.candidate.name && p.not_inferior);
+    let chosen = others.iter().copied().filter(fine).filter(cheaper).min_by(|a, b| {
         let (a, b) = (rank(a), rank(b));
         a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1))
     });
@@ -114,10 +116,15 @@ pub fn judge(
                 share(base),
                 cheaper_by(small, base)
             );
-            (small, format!("{} is good enough: take it instead of {}.", small.candidate.name, base.candidate.name), because)
+            (
+                small,
+                format!("{} is good enough: take it instead of {}.", small.candidate.name, base.candidate.name),
+                because,
+            )
         }
         None if others.is_empty() => {
-            let because = format!("Its answers are {} {what}; there is no other model to compare it with.", share(base));
+            let because =
+                format!("Its answers are {} {what}; there is no other model to compare it with.", share(base));
             (base, format!("{} was measured alone.", base.candidate.name), because)
         }
         None => {
@@ -171,19 +178,14 @@ fn cheaper_by(small: &Tried<'_>, base: &Tried<'_>) -> String {
 fn compare(task: Task, t: &Tried<'_>, base: &Tried<'_>, epsilon: f64, level: f64) -> Option<Paired> {
     let of_base: BTreeMap<&str, f64> =
         base.answers.asked.iter().filter_map(|a| Some((a.row.id.as_str(), a.answer.quality?))).collect();
-    let pairs: Vec<(f64, f64)> = t
-        .answers
-        .asked
-        .iter()
-        .filter_map(|a| Some((a.answer.quality?, *of_base.get(a.row.id.as_str())?)))
-        .collect();
+    let pairs: Vec<(f64, f64)> =
+        t.answers.asked.iter().filter_map(|a| Some((a.answer.quality?, *of_base.get(a.row.id.as_str())?))).collect();
     if pairs.len() < 2 {
         return None;
     }
     let right = |q: f64| q >= crate::items::RIGHT;
-    let count = |model: bool, base: bool| {
-        pairs.iter().filter(|(q, b)| right(*q) == model && right(*b) == base).count() as u64
-    };
+    let count =
+        |model: bool, base: bool| pairs.iter().filter(|(q, b)| right(*q) == model && right(*b) == base).count() as u64;
     let n = pairs.len() as u64;
     let (only_model, only_baseline) = (count(true, false), count(false, true));
     let bound = match task {
@@ -204,7 +206,7 @@ fn compare(task: Task, t: &Tried<'_>, base: &Tried<'_>, epsilon: f64, level: f64
 /// The model that keeps most in front of the baseline under a certificate; without one, the curve of the best.
 fn partner(
     plan: &Plan,
-    others: &[&&Tried<'_>],
+    others: &[&Tried<'_>],
     base: &Tried<'_>,
     margin: super::Margin,
     now: Timestamp,
@@ -226,7 +228,8 @@ fn partner(
         };
         let report = certify(&items, &terms, &Grid::default())?;
         let n = report.n.max(1) as f64;
-        let curve = report.curve.iter().map(|p| (p.threshold, p.kept as f64 / n, p.losses as f64 / n, p.bound)).collect();
+        let curve =
+            report.curve.iter().map(|p| (p.threshold, p.kept as f64 / n, p.losses as f64 / n, p.bound)).collect();
         let kept = report.certificate().map_or(0.0, |c| c.kept);
         let quality = t.figures.as_ref().and_then(|f| f.main(plan.task)).map_or(0.0, |m| m.estimate);
         let score = kept + quality * 1e-3;
@@ -234,12 +237,8 @@ fn partner(
             crate::Verdict::Certified(_) => None,
             crate::Verdict::NotCertified(refusal) => Some(refusal.reason.clone()),
         };
-        let together = Together {
-            name: t.candidate.name.clone(),
-            curve,
-            certificate: report.certificate().cloned(),
-            refusal,
-        };
+        let together =
+            Together { name: t.candidate.name.clone(), curve, certificate: report.certificate().cloned(), refusal };
         if best.as_ref().is_none_or(|(other, _)| score > *other) {
             best = Some((score, together));
         }

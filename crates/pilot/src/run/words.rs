@@ -42,7 +42,8 @@ impl Vocabulary {
                 *counts.entry(index).or_default() += 1.0;
             }
         }
-        let mut vector: Vector = counts.into_iter().map(|(i, tf)| (i, (1.0 + tf.ln()) * self.idf[i as usize])).collect();
+        let mut vector: Vector =
+            counts.into_iter().map(|(i, tf)| (i, (1.0 + tf.ln()) * self.idf[i as usize])).collect();
         let norm = vector.iter().map(|(_, w)| w * w).sum::<f32>().sqrt();
         vector.iter_mut().for_each(|(_, w)| *w /= norm.max(1e-12));
         vector
@@ -126,7 +127,8 @@ mod tests {
         let index = Index::of(&texts);
         for query in ["card lost", "cheque", "my card is lost", "nothing known"] {
             let vector = index.vocabulary.vector(query);
-            let mut naive: Vec<(usize, f32)> = (0..texts.len()).map(|i| (i, cosine(&vector, &index.vectors[i]))).collect();
+            let mut naive: Vec<(usize, f32)> =
+                (0..texts.len()).map(|i| (i, cosine(&vector, &index.vectors[i]))).collect();
             naive.retain(|(_, s)| *s > 0.0);
             naive.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
             let found = index.nearest(query, 10);

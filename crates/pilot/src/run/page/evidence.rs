@@ -38,12 +38,19 @@ pub(super) fn paired(plan: &Plan, finding: &Finding, epsilon: f64) -> Option<Sec
     let high = rows.iter().map(|r| r.high).fold(epsilon, f64::max);
     let pad = 0.08 * (high - low);
     let points: charts::Label<'_> = &|v| format!("{:+.1}", v * 100.0);
-    let axis = Axis { name: "points better (right) or worse (left)", range: (low - pad, high + 2.5 * pad), log: false, label: points };
+    let axis = Axis {
+        name: "points better (right) or worse (left)",
+        range: (low - pad, high + 2.5 * pad),
+        log: false,
+        label: points,
+    };
     let allowed = format!("−{:.1}: allowed", epsilon * 100.0);
     let fine = finding.paired.iter().filter(|p| p.not_inferior).count();
     let title = match fine {
         0 => format!("No model was shown to be within {:.1} points of {}", epsilon * 100.0, finding.baseline),
-        n => format!("{n} of {} are within {:.1} points of {}", finding.paired.len(), epsilon * 100.0, finding.baseline),
+        n => {
+            format!("{n} of {} are within {:.1} points of {}", finding.paired.len(), epsilon * 100.0, finding.baseline)
+        }
     };
     let plot = Figure {
         title,
@@ -63,7 +70,10 @@ pub(super) fn paired(plan: &Plan, finding: &Finding, epsilon: f64) -> Option<Sec
         let d = &p.difference;
         let mut row = vec![
             Cell::new(p.name.clone()),
-            Cell::with(format!("{:+.1} points", d.estimate * 100.0), format!("{:+.1} – {:+.1}", d.low * 100.0, d.high * 100.0)),
+            Cell::with(
+                format!("{:+.1} points", d.estimate * 100.0),
+                format!("{:+.1} – {:+.1}", d.low * 100.0, d.high * 100.0),
+            ),
             Cell::new(count(d.n)),
         ];
         if plan.task == Task::Classify {
@@ -127,7 +137,10 @@ pub(super) fn together(finding: &Finding, tried: &[Tried<'_>], epsilon: f64) -> 
                 ("certificate", c.id.clone()),
                 ("threshold", format!("confidence ≥ {:.6}", c.threshold.get())),
                 ("losses", format!("{} of {} rows", c.losses, count(c.n))),
-                ("upper bound", format!("{} (exact, one-sided, confidence {})", percent(c.bound, 3), percent(1.0 - c.delta, 0))),
+                (
+                    "upper bound",
+                    format!("{} (exact, one-sided, confidence {})", percent(c.bound, 3), percent(1.0 - c.delta, 0)),
+                ),
                 ("it assumes", "that requests to come are like these rows, which had no part in training".to_owned()),
             ]
             .map(|(name, value)| (name.to_owned(), value))
@@ -169,7 +182,8 @@ pub(super) fn trust(tried: &[Tried<'_>]) -> Option<Section> {
     if let Some(svg) = charts::latency(&latencies) {
         plots.push(Figure {
             title: "How long answers take".into(),
-            how: "Each hill is a model's distribution, at its own height. The dotted line is where 95 % have come.".into(),
+            how: "Each hill is a model's distribution, at its own height. The dotted line is where 95 % have come."
+                .into(),
             svg,
         });
     }
@@ -236,7 +250,8 @@ pub(super) fn errors(plan: &Plan, tried: &[Tried<'_>], shown: &Tried<'_>) -> Opt
     }
     if figures.invented > 0 {
         let n = figures.invented;
-        blocks.push(Block::Text(format!("{} of its answers were no label of the task; they count as wrong.", count(n))));
+        blocks
+            .push(Block::Text(format!("{} of its answers were no label of the task; they count as wrong.", count(n))));
     }
     (!blocks.is_empty()).then(|| Section { title: format!("Where {name} is wrong"), intro: String::new(), blocks })
 }
@@ -283,8 +298,7 @@ fn examples(plan: &Plan, tried: &[Tried<'_>], shown: &Tried<'_>) -> Option<Table
     if wrong.is_empty() {
         return None;
     }
-    let others: Vec<&Tried<'_>> =
-        tried.iter().filter(|t| t.candidate.name != shown.candidate.name).take(2).collect();
+    let others: Vec<&Tried<'_>> = tried.iter().filter(|t| t.candidate.name != shown.candidate.name).take(2).collect();
     let mut columns = vec![Column::text("text"), Column::text("right"), Column::text(&shown.candidate.name)];
     columns.extend(others.iter().map(|t| Column::text(&t.candidate.name)));
     let said = |answer: &understudy_core::RecordedAnswer| {
@@ -296,11 +310,7 @@ fn examples(plan: &Plan, tried: &[Tried<'_>], shown: &Tried<'_>) -> Option<Table
         Cell::with(cut(text.unwrap_or("–")), sure)
     };
     let row = |a: &&crate::run::Asked<'_>| {
-        let mut row = vec![
-            Cell::new(cut(&a.row.text)),
-            Cell::new(cut(a.row.gold().unwrap_or("–"))),
-            said(&a.answer),
-        ];
+        let mut row = vec![Cell::new(cut(&a.row.text)), Cell::new(cut(a.row.gold().unwrap_or("–"))), said(&a.answer)];
         for other in &others {
             let same = other.answers.asked.iter().find(|o| o.row.id == a.row.id);
             row.push(same.map_or_else(|| "–".into(), |o| said(&o.answer)));
