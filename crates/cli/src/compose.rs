@@ -288,6 +288,27 @@ impl Composer {
         Ok(generator)
     }
 
+    /// A chat model of the configuration, or one that its default upstream may know by this name.
+    pub(crate) fn named(&self, name: &str, config: &Config) -> Result<Option<Model>> {
+        let mut recordings = Recordings::default();
+        if let Some(model) = config.models.get(name) {
+            return self.remote(name, model, &config.upstreams[&model.upstream], &mut recordings).map(Some);
+        }
+        if let Some(local) = config.locals.get(name) {
+            let mut snapshot = Snapshot::default();
+            self.local(name, local, config, &mut snapshot)?;
+            return Ok(snapshot.models.remove(name));
+        }
+        let Some(default) = &config.server.default_upstream else { return Ok(None) };
+        let upstream = &config.upstreams[default];
+        if let Source::Recorded { .. } = &upstream.source
+            && !recordings.models(upstream)?.iter().any(|known| known == name)
+        {
+            return Ok(None);
+        }
+        self.remote(name, &RemoteModel::drop_in(default, name), upstream, &mut recordings).map(Some)
+    }
+
     fn remote(
         &self,
         name: &str,

@@ -5,6 +5,7 @@ mod clock;
 mod commands;
 mod compose;
 mod config;
+mod contenders;
 mod demo;
 mod gateway;
 mod learning;

@@ -15,6 +15,8 @@ pub mod metrics;
 pub mod offpolicy;
 pub mod replay;
 pub mod router;
+pub mod report;
+pub mod run;
 pub mod sequential;
 pub mod simulate;
 pub mod stepdown;

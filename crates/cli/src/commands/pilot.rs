@@ -9,6 +9,7 @@ mod errors;
 mod what_if;
 mod replay;
 mod stream;
+mod run;
 
 use super::Context;
 use clap::Subcommand;
@@ -17,6 +18,8 @@ use understudy_core::Result;
 /// Evaluates and certifies small models.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PilotCommand {
+    /// Try models on a data set: which is good enough, how fast, at what cost?
+    Run(Box<run::RunArgs>),
     /// Show what a data set holds: format, fields, labels, duplicates, leakage
     Data(data::DataArgs),
     /// Find the cheapest cascade of two or three models and certify the choice
@@ -40,6 +43,7 @@ pub(crate) enum PilotCommand {
 /// Runs `understudy pilot …`.
 pub(crate) async fn run(command: PilotCommand, context: &Context) -> Result<()> {
     match command {
+        PilotCommand::Run(args) => run::run(*args, context).await,
         PilotCommand::Data(args) => data::run(args, context).await,
         PilotCommand::Cascades(args) => cascades::run(&args, context),
         PilotCommand::Certify(args) => certify::run(args, context).await,

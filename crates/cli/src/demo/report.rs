@@ -3,15 +3,14 @@
 
 mod charts;
 mod page;
-mod plot;
 
-pub(super) use plot::count;
+pub(super) use understudy_pilot::report::{
+    charts::{Latencies as Latency, ReliabilityBin},
+    numbers::count,
+};
 
 use serde::Serialize;
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 use understudy_core::{Certificate, Error, Result};
 
 /// Everything the report says.
@@ -129,26 +128,6 @@ pub(super) struct CurvePoint {
     pub(super) bound: f64,
 }
 
-/// Answers of like confidence.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub(super) struct ReliabilityBin {
-    /// Mean confidence.
-    pub(super) confidence: f64,
-    /// Share that was right.
-    pub(super) right: f64,
-    /// Answers.
-    pub(super) n: u64,
-}
-
-/// Latencies of a route.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Latency {
-    /// `local`, `escalated`, `large`.
-    pub(super) route: String,
-    /// Milliseconds, as the client saw them.
-    pub(super) ms: Vec<f64>,
-}
-
 /// Money after so many live requests.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct SpendPoint {
@@ -195,7 +174,7 @@ pub(super) fn write(dir: &Path, report: &DemoReport) -> Result<Vec<PathBuf>> {
     let mut written = Vec::new();
     for (name, text) in files {
         let path = dir.join(name);
-        fs::write(&path, text).map_err(|e| Error::data(format!("write {}: {e}", path.display())))?;
+        understudy_pilot::report::write_file(&path, text.as_bytes())?;
         written.push(path);
     }
     Ok(written)

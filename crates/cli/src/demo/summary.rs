@@ -85,7 +85,7 @@ pub(super) fn report(tally: &Tally, world: &World, args: &DemoArgs, _context: &C
         reliability: reliability(tally),
         latency: [("local", Route::Local), ("escalated", Route::Escalated), ("large", Route::Large)]
             .into_iter()
-            .map(|(name, route)| Latency { route: name.to_owned(), ms: latencies(tally, route) })
+            .map(|(name, route)| Latency { name: name.to_owned(), ms: latencies(tally, route) })
             .filter(|latency| !latency.ms.is_empty())
             .collect(),
         spending: spending(tally, world),

@@ -5,5 +5,6 @@ mod cascading;
 mod certifying;
 mod comparing;
 mod configuring;
+mod piloting;
 mod serving;
 mod support;

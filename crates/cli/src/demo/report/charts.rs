@@ -1,8 +1,9 @@
-//! The plots. Each says with its labels what it shows; the page adds a title that states the finding.
+//! The plots that only the demo has. Each says with its labels what it shows; the page adds a title that states the finding.
 
-use super::{
-    CurvePoint, DemoReport, EvidencePoint, Latency, ReliabilityBin, SpendPoint,
-    plot::{Anchor, MARGINS, Plot, Scale, WIDTH, count, dollars, duration, percent, round_step, thin},
+use super::{CurvePoint, DemoReport, EvidencePoint, SpendPoint};
+use understudy_pilot::report::{
+    numbers::{count, dollars, percent},
+    plot::{Anchor, Plot, Scale, round_step, thin},
 };
 
 /// Points in a line; more would only make the file longer.
@@ -43,67 +44,6 @@ pub(super) fn certification(report: &DemoReport) -> Option<String> {
         let text = format!("{} kept from confidence {}", percent(kept, 1), confidence(threshold));
         plot.label((kept, bound), (-10.0, -30.0), &text, "strong", Anchor::End);
         plot.label((kept, bound), (-10.0, -14.0), &format!("bound {}", percent(bound, 2)), "first-text", Anchor::End);
-    }
-    Some(plot.finish())
-}
-
-/// Confidence against how often it was right.
-pub(super) fn reliability(bins: &[ReliabilityBin]) -> Option<String> {
-    let bins: Vec<ReliabilityBin> = bins.iter().copied().filter(|b| b.n > 0).collect();
-    let most = bins.iter().map(|b| b.n).max()?;
-    let low = bins.iter().map(|b| b.confidence.min(b.right)).fold(1.0, f64::min);
-    let low = ((low - 0.02) * 10.0).floor().max(0.0) / 10.0;
-    let about = "Share of right answers against the confidence of the small model";
-    let mut plot = Plot::new(about, |w, h| (Scale::linear((low, 1.0), w), Scale::linear((low, 1.0), h)));
-    plot.y_axis("right", |v| percent(v, 0));
-    plot.x_axis("stated confidence", |v| percent(v, 0));
-    plot.rule((low, low), (1.0, 1.0), "limit");
-    let middle = low + 0.3 * (1.0 - low);
-    plot.label((middle, middle), (8.0, 14.0), "as stated", "limit-text", Anchor::Start);
-    plot.line(&bins.iter().map(|b| (b.confidence, b.right)).collect::<Vec<_>>(), "first thin");
-    for bin in &bins {
-        plot.dot((bin.confidence, bin.right), 2.5 + 8.0 * (bin.n as f64 / most as f64).sqrt(), "bubble");
-    }
-    if let Some(bin) = bins.iter().find(|b| b.n == most) {
-        let text = format!("{} answers", count(bin.n));
-        plot.label((bin.confidence, bin.right), (-16.0, 4.0), &text, "strong", Anchor::End);
-    }
-    Some(plot.finish())
-}
-
-/// Latencies of each route as distributions over a logarithmic axis.
-pub(super) fn latency(routes: &[Latency]) -> Option<String> {
-    let routes: Vec<&Latency> = routes.iter().filter(|r| !r.ms.is_empty()).collect();
-    let all = || routes.iter().flat_map(|r| r.ms.iter().copied());
-    let low = all().fold(f64::INFINITY, f64::min).max(0.01);
-    let high = all().fold(0.0, f64::max);
-    if routes.is_empty() || high <= 0.0 {
-        return None;
-    }
-    let (low, high) = (low / 1.4, high.max(low * 2.0) * 1.4);
-    let about = "Distribution of latencies by route";
-    let mut plot = Plot::new(about, |w, h| (Scale::log((low, high), w), Scale::linear((0.0, routes.len() as f64), h)));
-    plot.x_axis("latency as the application sees it, logarithmic", duration);
-    for (row, route) in routes.iter().enumerate() {
-        let base = (routes.len() - 1 - row) as f64;
-        let mut ms = route.ms.clone();
-        ms.sort_unstable_by(f64::total_cmp);
-        let shape = density(&ms, low, high);
-        let peak = shape.iter().map(|p| p.1).fold(1e-12, f64::max);
-        let upper: Vec<(f64, f64)> = shape.iter().map(|p| (p.0, base + 0.56 * p.1 / peak)).collect();
-        let ground: Vec<(f64, f64)> = shape.iter().map(|p| (p.0, base)).collect();
-        let (fill, line) = if row == 0 { ("fill-first", "first") } else { ("fill-second", "second") };
-        plot.area(&upper, &ground, fill);
-        plot.line(&upper, line);
-        plot.rule((low, base), (high, base), "axis");
-        let (p50, p95) = (quantile(&ms, 0.5), quantile(&ms, 0.95));
-        let text = format!("{} · {}", route.route, count(ms.len() as u64));
-        let y = plot.y.at(base + 0.86);
-        let end = if p50 > (low * high).sqrt() { (MARGINS.0, Anchor::Start) } else { (WIDTH - MARGINS.1, Anchor::End) };
-        plot.raw_text((end.0, y), &text, "strong", end.1);
-        plot.raw_text((end.0, y + 16.0), &format!("half within {}", duration(p50)), "tick", end.1);
-        plot.raw_text((end.0, y + 31.0), &format!("95 % within {}", duration(p95)), "tick", end.1);
-        plot.rule((p95, base), (p95, base + 0.3), "drop");
     }
     Some(plot.finish())
 }
@@ -205,26 +145,6 @@ pub(super) fn evidence(report: &DemoReport) -> Option<String> {
         plot.label((at, top), (by, 10.0), &text, "alarm-text strong", anchor);
     }
     Some(plot.finish())
-}
-
-/// A smooth density over the logarithm: a Gaussian kernel of a fixed width that suits latencies.
-fn density(sorted: &[f64], low: f64, high: f64) -> Vec<(f64, f64)> {
-    let sample = thin(sorted, 400);
-    let width = ((high / low).ln() / 90.0).max(0.02);
-    let steps = 160;
-    (0..=steps)
-        .map(|i| {
-            let at = low.ln() + (high / low).ln() * f64::from(i) / f64::from(steps);
-            let mass = sample.iter().map(|ms| (-0.5 * ((ms.max(1e-6).ln() - at) / width).powi(2)).exp()).sum::<f64>();
-            (at.exp(), mass)
-        })
-        .collect()
-}
-
-/// The smallest value that a share `q` of them does not exceed.
-pub(super) fn quantile(sorted: &[f64], q: f64) -> f64 {
-    let at = (q * sorted.len() as f64).ceil().max(1.0);
-    sorted.get(usize::try_from(whole(at)).unwrap_or(1) - 1).copied().unwrap_or(f64::NAN)
 }
 
 /// A confidence with enough digits to tell it from 1.

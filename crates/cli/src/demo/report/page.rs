@@ -1,22 +1,16 @@
 //! The page around the plots: the verdict first, then why, then everything needed to check it.
 
-use super::{
-    Confusion, DemoReport, Figure, Latency, Named, ReliabilityBin, charts,
-    plot::{count, dollars, duration, escape, percent},
-};
+use super::{Confusion, DemoReport, Figure, Latency, Named, ReliabilityBin, charts};
 use std::fmt::Write;
 use understudy_core::LossKind;
-
-const STYLE: &str = include_str!("style.css");
+use understudy_pilot::report::{
+    charts::{latency, quantile, reliability},
+    document,
+    numbers::{count, dollars, duration, escape, percent, sentence},
+};
 
 pub(super) fn page(report: &DemoReport) -> String {
     let mut html = String::with_capacity(64 << 10);
-    let title = escape(&format!("Understudy: {}", report.task));
-    let _ = writeln!(
-        html,
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
-         content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>"
-    );
     html.push_str(&verdict(report));
     html.push_str(&plots(report));
     html.push_str(&tables(report));
@@ -27,8 +21,7 @@ pub(super) fn page(report: &DemoReport) -> String {
         "<footer>Written by Understudy, {}. The figures are in report.json beside this file.</footer>",
         escape(&report.written)
     );
-    html.push_str("</main>\n</body>\n</html>\n");
-    html
+    document(&format!("Understudy: {}", report.task), &html)
 }
 
 fn verdict(report: &DemoReport) -> String {
@@ -89,9 +82,9 @@ fn verdict(report: &DemoReport) -> String {
         None => big("Cost saved", "–", "", "no price is known for the large model"),
     }
     let p95 = |route: &str| {
-        let mut ms = report.latency.iter().find(|l| l.route == route)?.ms.clone();
+        let mut ms = report.latency.iter().find(|l| l.name == route)?.ms.clone();
         ms.sort_unstable_by(f64::total_cmp);
-        (!ms.is_empty()).then(|| charts::quantile(&ms, 0.95))
+        (!ms.is_empty()).then(|| quantile(&ms, 0.95))
     };
     let slow = p95("escalated").or_else(|| p95("large"));
     if let Some(local) = p95("local") {
@@ -131,12 +124,12 @@ fn plots(report: &DemoReport) -> String {
     );
     figure(charts::certification(report), &title, &how);
     figure(
-        charts::reliability(&report.reliability),
+        reliability(&report.reliability),
         &off_by(&report.reliability),
         "Each dot is a group of answers of like confidence, its area their number. On the dashed line they agree.",
     );
     figure(
-        charts::latency(&report.latency),
+        latency(&report.latency),
         &faster(&report.latency),
         "Each hill is a route's distribution, at its own height. The dotted line is where 95 % have come.",
     );
@@ -179,10 +172,10 @@ fn faster(routes: &[Latency]) -> String {
     let median = |route: &Latency| {
         let mut ms = route.ms.clone();
         ms.sort_unstable_by(f64::total_cmp);
-        charts::quantile(&ms, 0.5)
+        quantile(&ms, 0.5)
     };
     let medians: Vec<(&str, f64)> =
-        routes.iter().filter(|r| !r.ms.is_empty()).map(|r| (r.route.as_str(), median(r))).collect();
+        routes.iter().filter(|r| !r.ms.is_empty()).map(|r| (r.name.as_str(), median(r))).collect();
     let of = |name: &str| medians.iter().find(|(route, _)| *route == name).map(|(_, ms)| *ms);
     match (of("local"), of("large").or_else(|| of("escalated"))) {
         (Some(local), Some(large)) => {
@@ -215,10 +208,9 @@ fn tables(report: &DemoReport) -> String {
         for route in report.latency.iter().filter(|route| !route.ms.is_empty()) {
             let mut ms = route.ms.clone();
             ms.sort_unstable_by(f64::total_cmp);
-            let _ =
-                write!(html, "<tr><td>{}</td><td class=\"n\">{}</td>", escape(&route.route), count(ms.len() as u64));
+            let _ = write!(html, "<tr><td>{}</td><td class=\"n\">{}</td>", escape(&route.name), count(ms.len() as u64));
             for q in [0.5, 0.95, 0.99] {
-                let _ = write!(html, "<td class=\"n\">{}</td>", duration(charts::quantile(&ms, q)));
+                let _ = write!(html, "<td class=\"n\">{}</td>", duration(quantile(&ms, q)));
             }
             html.push_str("</tr>\n");
         }
@@ -332,13 +324,4 @@ fn commands(report: &DemoReport) -> String {
 
 fn interval(figure: &Figure, decimals: usize) -> String {
     format!("{:.decimals$} – {}", figure.low * 100.0, percent(figure.high, decimals))
-}
-
-/// A fragment as a sentence: a capital at the start, a full stop at the end.
-fn sentence(text: &str) -> String {
-    let mut chars = text.trim().chars();
-    let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
-    let rest = chars.as_str();
-    let stop = if rest.ends_with(['.', '!', '?']) { "" } else { "." };
-    format!("{first}{rest}{stop}")
 }

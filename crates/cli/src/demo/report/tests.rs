@@ -113,8 +113,8 @@ pub(super) fn sample(withdrawn: Option<usize>) -> DemoReport {
             })
             .collect(),
         latency: vec![
-            Latency { route: "local".into(), ms: spread(19.0, 2650) },
-            Latency { route: "escalated".into(), ms: spread(322.0, 373) },
+            Latency { name: "local".into(), ms: spread(19.0, 2650) },
+            Latency { name: "escalated".into(), ms: spread(322.0, 373) },
         ],
         spending,
         evidence,

@@ -1,0 +1,299 @@
+//! `understudy pilot run`: any number of models on a data set, a verdict and a report.
+
+mod data;
+mod show;
+
+use super::data::FieldArgs;
+use crate::{
+    clock::SystemClock,
+    commands::Context,
+    compose::Composer,
+    contenders::{Contenders, WORDS},
+    terminal::{self, note},
+};
+use clap::{Args, ValueEnum};
+use data::Material;
+use futures_util::FutureExt;
+use serde_json::json;
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use understudy_core::{Clock, Error, Money, Result, Seed, hash::sha256_hex};
+use understudy_model::{catalogue::Kind, installed};
+use understudy_pilot::{
+    report,
+    run::{
+        Candidate, Finding, Journal, Margin, Plan, Runner, Source, Task, figures, journal::Header, judge, page,
+        shots::Shots, verdict::Tried, verdict::outcomes,
+    },
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The rows to measure on: a file (.jsonl, .csv, .tsv, .parquet, chat transcripts), or `task:NAME` for traffic
+    #[arg(long, value_name = "FILE")]
+    data: String,
+    /// A model: an artifact's folder, an installed model (an encoder also as minilm:f32 or minilm:zero-shot), a model of
+    /// the configuration, recorded:FILE#MODEL, or `words`. NAME@N tries it on N rows only. [default: words and what is
+    /// installed]
+    #[arg(long = "model", short, value_name = "NAME")]
+    models: Vec<String>,
+    /// What is asked of the models
+    #[arg(long, value_enum, default_value_t = TaskArg::Classify)]
+    task: TaskArg,
+    /// Rows to learn from and to take examples from [default: half of --data, by content]
+    #[arg(long, value_name = "FILE")]
+    train: Option<String>,
+    #[command(flatten)]
+    fields: FieldArgs,
+    /// The label of what belongs to none of the others
+    #[arg(long, value_name = "LABEL")]
+    out_of_scope: Option<String>,
+    /// Examples in each prompt of a generative model, picked for each row
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    shots: usize,
+    /// Instructions in place of the task's own
+    #[arg(long, value_name = "TEXT")]
+    instruction: Option<String>,
+    /// Rows of every model at most
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Longest answer in tokens
+    #[arg(long, default_value_t = 256, value_name = "N")]
+    max_tokens: u32,
+    /// Compare with this model [default: the best]
+    #[arg(long, value_name = "NAME")]
+    baseline: Option<String>,
+    /// Largest loss of quality that is accepted
+    #[arg(long, default_value_t = 0.02, value_name = "E")]
+    epsilon: f64,
+    /// Probability with which a certificate or an early stop may be wrong
+    #[arg(long, default_value_t = 0.05, value_name = "D")]
+    delta: f64,
+    /// Stop asking a model as soon as its verdict against the baseline is certain
+    #[arg(long)]
+    stop_early: bool,
+    /// Never spend more than this; what was answered until then is kept
+    #[arg(long, value_name = "USD")]
+    max_cost_usd: Option<f64>,
+    /// Requests at a time [default: 1 for classifiers, 4 for local generative models, 8 for others]
+    #[arg(long, value_name = "N")]
+    concurrency: Option<usize>,
+    /// Requests a minute to each model at most
+    #[arg(long, value_name = "N")]
+    rate: Option<u32>,
+    /// Seed of the order, of divisions and of intervals
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Folder of the results; a run that broke off goes on there [default: pilot-DATA-DATE]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Open the report in a browser
+    #[arg(long)]
+    open: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TaskArg {
+    /// One label of a list
+    Classify,
+    /// A JSON object from a text
+    Extract,
+    /// A shorter text
+    Summarise,
+    /// An answer to a question
+    Answer,
+    /// Free text
+    Generate,
+}
+
+impl From<TaskArg> for Task {
+    fn from(task: TaskArg) -> Self {
+        match task {
+            TaskArg::Classify => Self::Classify,
+            TaskArg::Extract => Self::Extract,
+            TaskArg::Summarise => Self::Summarise,
+            TaskArg::Answer => Self::Answer,
+            TaskArg::Generate => Self::Generate,
+        }
+    }
+}
+
+/// Runs `understudy pilot run`.
+pub(super) async fn run(args: RunArgs, context: &Context) -> Result<()> {
+    let clock = Arc::new(SystemClock::new());
+    let seed = Seed(args.seed);
+    let task = Task::from(args.task);
+    let material = Material::open(&args, task, context).await?;
+    let plan = Plan {
+        task,
+        labels: material.labels.clone(),
+        out_of_scope: args.out_of_scope.clone(),
+        instruction: args.instruction.clone(),
+        shots: args.shots,
+        max_tokens: args.max_tokens,
+        max_cost_usd: args.max_cost_usd,
+        per_minute: args.rate,
+        stop_early: args.stop_early.then_some(Margin { epsilon: args.epsilon, delta: args.delta }),
+    };
+    if !(args.epsilon > 0.0 && args.epsilon < 1.0 && args.delta > 0.0 && args.delta < 1.0) {
+        return Err(Error::invalid("run the pilot: --epsilon and --delta lie between 0 and 1"));
+    }
+    if let Some(outside) = &args.out_of_scope
+        && !plan.labels.contains(outside)
+    {
+        let what = format!("run the pilot: no row has the out-of-scope label `{outside}`");
+        return Err(Error::invalid(what).with_param("out-of-scope"));
+    }
+    let day = show::day(clock.now());
+    let out = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("pilot-{}-{day}", material.stem)));
+    let mut journal = Journal::open(&out, &Header { inputs: inputs(&plan, &material, seed) })?;
+    if !journal.is_empty() {
+        note(format_args!("  going on in {}: {} answers are there already", out.display(), journal.len()));
+    }
+    let composer = Composer::new(clock.clone(), seed)?;
+    let contenders = Contenders {
+        context,
+        composer: &composer,
+        task,
+        labels: &plan.labels,
+        train: &material.train,
+        dir: out.join("models"),
+        seed,
+        created: clock.now(),
+        concurrency: args.concurrency,
+        limited: args.limit.is_some(),
+    };
+    let mut candidates = Vec::new();
+    for wish in wishes(&args, task, &material, context)? {
+        candidates.push(contenders.find(&wish).await?);
+    }
+    plan.check(&candidates)?;
+    baseline_first(&mut candidates, args.baseline.as_deref())?;
+    let tried = ask(&plan, candidates, &material, &args, &mut journal, &clock).await?;
+    let margin = Margin { epsilon: args.epsilon, delta: args.delta };
+    let finding = judge(&plan, &tried, args.baseline.as_deref(), margin, clock.now())?;
+    let setting = show::setting(&args, &material, &out, &plan, finding.as_ref(), clock.now());
+    let result = show::result(&plan, &tried, finding.as_ref(), &setting, &out);
+    write(&out, &plan, &tried, finding.as_ref(), &setting, &result)?;
+    show::people(&plan, &tried, finding.as_ref(), &out);
+    if args.open {
+        show::open(&out.join("report.html"));
+    }
+    crate::commands::finish(context, &result)
+}
+
+/// The models to try: those named, else the floor and what is installed and fits the task.
+fn wishes(args: &RunArgs, task: Task, material: &Material, context: &Context) -> Result<Vec<String>> {
+    if !args.models.is_empty() {
+        return Ok(args.models.clone());
+    }
+    let mut wishes = Vec::new();
+    if task == Task::Classify && !material.train.is_empty() {
+        wishes.push(WORDS.to_owned());
+    }
+    let fits = |kind: Kind| kind == Kind::Generative || (kind == Kind::Encoder && task == Task::Classify);
+    wishes.extend(installed::all(&context.models_dir)?.into_iter().filter(|m| fits(m.kind)).map(|m| m.name));
+    note(format_args!("  trying {}; --model names others", wishes.join(", ")));
+    Ok(wishes)
+}
+
+/// The baseline is asked first, so that the others can stop early against it.
+fn baseline_first(candidates: &mut [Candidate], baseline: Option<&str>) -> Result<()> {
+    let Some(name) = baseline else { return Ok(()) };
+    let Some(at) = candidates.iter().position(|c| c.name == name) else {
+        let names: Vec<&str> = candidates.iter().map(|c| c.name.as_str()).collect();
+        let what = format!("compare with `{name}`: it is not among the models tried ({})", names.join(", "));
+        return Err(Error::invalid(what).with_param("baseline"));
+    };
+    candidates[..=at].rotate_right(1);
+    Ok(())
+}
+
+async fn ask<'m>(
+    plan: &Plan,
+    candidates: Vec<Candidate>,
+    material: &'m Material,
+    args: &RunArgs,
+    journal: &mut Journal,
+    clock: &Arc<SystemClock>,
+) -> Result<Vec<Tried<'m>>> {
+    let rows = material.order(Seed(args.seed), args.limit);
+    let shots = (plan.shots > 0).then(|| Shots::of(&material.train));
+    let sleep = |time| tokio::time::sleep(time).boxed();
+    let mut tried: Vec<Tried<'_>> = Vec::new();
+    let mut spent = Money::ZERO;
+    let mut baseline: Option<BTreeMap<String, f64>> = None;
+    for candidate in candidates {
+        let total = candidate.limit.unwrap_or(rows.len()).min(rows.len());
+        let bar = terminal::progress(total as u64, &candidate.name);
+        let mut runner = Runner { plan, clock: clock.clone(), sleep: &sleep, journal, spent };
+        let mut progress = |p: understudy_pilot::run::Progress| {
+            bar.set_position(p.done as u64);
+            if p.spent_usd > 0.0 {
+                bar.set_message(format!("{} ${:.4}", candidate.name, p.spent_usd));
+            }
+        };
+        let asked = runner.ask(&candidate, &rows, shots.as_ref(), baseline.as_ref(), &mut progress);
+        // Ctrl-C ends the run here; what was answered is in the journal.
+        let answers = tokio::select! {
+            answers = asked => answers?,
+            _ = tokio::signal::ctrl_c() => {
+                return Err(Error::new(
+                    understudy_core::ErrorKind::Cancelled,
+                    "finish the pilot: it was interrupted; the same command goes on where it stopped",
+                ));
+            }
+        };
+        spent = runner.spent;
+        bar.finish_and_clear();
+        if let Some(error) = &answers.first_error {
+            note(format_args!(
+                "  {}: {} requests failed; the first: failed to {error}",
+                candidate.name, answers.failed
+            ));
+        }
+        if answers.asked.is_empty() && matches!(candidate.source, Source::Recorded(_)) {
+            return Err(Error::data(format!("try `{}`: the record answers none of these rows", candidate.name)));
+        }
+        let figures = figures(plan, &answers.asked, Seed(args.seed));
+        if baseline.is_none() && plan.stop_early.is_some() {
+            let quality = |a: &understudy_pilot::run::Asked<'_>| Some((a.row.id.clone(), a.answer.quality?));
+            baseline = Some(answers.asked.iter().filter_map(quality).collect());
+        }
+        tried.push(Tried { candidate, answers, figures });
+    }
+    Ok(tried)
+}
+
+/// What makes two runs the same: answers of one may be taken into the other.
+fn inputs(plan: &Plan, material: &Material, seed: Seed) -> String {
+    let about = json!({
+        "data": material.hash, "train": material.train_hash, "task": plan.task, "labels": plan.labels,
+        "instruction": plan.instruction, "shots": plan.shots, "max_tokens": plan.max_tokens, "seed": seed, "version": 1,
+    });
+    sha256_hex(about.to_string().as_bytes())
+}
+
+fn write(
+    out: &Path,
+    plan: &Plan,
+    tried: &[Tried<'_>],
+    finding: Option<&Finding>,
+    setting: &page::Setting,
+    result: &serde_json::Value,
+) -> Result<()> {
+    let mut lines = Vec::new();
+    for outcome in outcomes(plan, &tried.iter().collect::<Vec<_>>()) {
+        let line = serde_json::to_string(&outcome).map_err(|e| Error::internal(format!("write outcomes: {e}")))?;
+        writeln!(lines, "{line}").map_err(|e| Error::internal(format!("write outcomes: {e}")))?;
+    }
+    report::write_file(&out.join("outcomes.jsonl"), &lines)?;
+    let json = serde_json::to_vec_pretty(result).map_err(|e| Error::internal(format!("write the result: {e}")))?;
+    report::write_file(&out.join("result.json"), &json)?;
+    report::write(&out.join("report.html"), &page::page(plan, tried, finding, setting), result)?;
+    Ok(())
+}

@@ -1,0 +1,215 @@
+//! The charts that pilot's reports and the demo share. Each says with its labels what it shows and tells the values
+//! under the pointer; the page adds a title that states the finding.
+
+mod spread;
+mod tradeoff;
+
+pub use spread::{Latencies, ReliabilityBin, latency, quantile, reliability};
+pub use tradeoff::{Tradeoff, TradeoffPoint, tradeoff};
+
+use super::{
+    numbers::duration,
+    plot::{Anchor, HEIGHT, MARGINS, Plot, Scale, WIDTH, thin},
+};
+
+/// Points in a line; more would only make the file longer.
+const MOST: usize = 240;
+/// Points of a line that tell their values.
+const TELLING: usize = 48;
+/// Width of a character of the small texts, about.
+const CHARACTER: f64 = 6.4;
+
+/// Classes of the colours, in the order in which series take them.
+const COLOURS: [&str; 4] = ["first", "second", "third", "fourth"];
+
+/// How a value is written on an axis.
+pub type Label<'a> = &'a dyn Fn(f64) -> String;
+
+/// An axis.
+#[derive(Clone, Copy)]
+pub struct Axis<'a> {
+    /// What it measures.
+    pub name: &'a str,
+    /// First and last value.
+    pub range: (f64, f64),
+    /// Whether it is logarithmic.
+    pub log: bool,
+    /// How values are written.
+    pub label: Label<'a>,
+}
+
+impl Axis<'_> {
+    fn scale(&self, to: (f64, f64)) -> Scale {
+        if self.log { Scale::log(self.range, to) } else { Scale::linear(self.range, to) }
+    }
+}
+
+/// A named line.
+#[derive(Debug, Clone)]
+pub struct Series {
+    /// Its name, written at its end.
+    pub name: String,
+    /// Points from left to right.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// Lines over common axes; at most four have colours of their own. `rule` draws a dashed horizontal line with a name.
+#[must_use]
+pub fn lines(about: &str, x: Axis<'_>, y: Axis<'_>, series: &[Series], rule: Option<(f64, &str)>) -> String {
+    let mut plot = Plot::new(about, |w, h| (x.scale(w), y.scale(h)));
+    plot.y_axis(y.name, y.label);
+    plot.x_axis(x.name, x.label);
+    if let Some((at, name)) = rule {
+        plot.rule((x.range.0, at), (x.range.1, at), "limit");
+        plot.label((x.range.0, at), (6.0, -7.0), name, "limit-text", Anchor::Start);
+    }
+    let mut taken: Vec<f64> = Vec::new();
+    for (index, line) in series.iter().enumerate() {
+        let class = COLOURS[index % COLOURS.len()];
+        plot.line(&thin(&line.points, MOST), class);
+        let Some(&end) = line.points.last() else { continue };
+        // Names that would collide move down.
+        let mut by = -8.0;
+        while taken.iter().any(|other| (plot.y.at(end.1) + by - other).abs() < 14.0) {
+            by += 4.0;
+        }
+        taken.push(plot.y.at(end.1) + by);
+        plot.label(end, (-4.0, by), &line.name, &format!("{class}-text"), Anchor::End);
+        for point in thin(&line.points, TELLING) {
+            plot.hit(point, &format!("{}\n{} · {}", line.name, (x.label)(point.0), (y.label)(point.1)));
+        }
+    }
+    plot.finish()
+}
+
+/// A value with its interval.
+#[derive(Debug, Clone)]
+pub struct Interval {
+    /// Whose it is.
+    pub name: String,
+    /// The estimate.
+    pub estimate: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// What the pointer says beside the numbers.
+    pub note: String,
+}
+
+/// Values with intervals below each other. `rule` draws a dashed vertical line with a name: a limit, or no difference.
+#[must_use]
+pub fn intervals(about: &str, axis: Axis<'_>, rows: &[Interval], rule: Option<(f64, &str)>) -> String {
+    let left = names_width(rows.iter().map(|row| row.name.as_str()));
+    let n = rows.len() as f64;
+    let height = MARGINS.2 + MARGINS.3 + 34.0 * n.max(1.0) + 6.0;
+    let mut plot = Plot::sized(about, left, height, |w, h| (axis.scale(w), Scale::linear((0.0, n.max(1.0)), h)));
+    plot.x_axis(axis.name, axis.label);
+    if let Some((at, name)) = rule {
+        plot.rule((at, 0.0), (at, n), "limit");
+        plot.label((at, n), (4.0, -6.0), name, "limit-text", Anchor::Start);
+    }
+    for (index, row) in rows.iter().enumerate() {
+        let y = n - index as f64 - 0.5;
+        let at = plot.y.at(y) + 4.0;
+        plot.raw_text((left - 10.0, at), &shortened(&row.name), "tick", Anchor::End);
+        plot.rule((row.low, y), (row.high, y), "whisker");
+        plot.rule((row.low, y - 0.12), (row.low, y + 0.12), "whisker");
+        plot.rule((row.high, y - 0.12), (row.high, y + 0.12), "whisker");
+        plot.dot((row.estimate, y), 4.5, "first-dot");
+        plot.label((row.high, y), (8.0, 4.0), &(axis.label)(row.estimate), "strong", Anchor::Start);
+        let (low, high) = ((axis.label)(row.low), (axis.label)(row.high));
+        plot.hit(
+            (row.estimate, y),
+            &format!("{}\n{} ({low} to {high})\n{}", row.name, (axis.label)(row.estimate), row.note),
+        );
+    }
+    plot.finish()
+}
+
+/// A named value.
+#[derive(Debug, Clone)]
+pub struct Bar {
+    /// Its name.
+    pub name: String,
+    /// Its length.
+    pub value: f64,
+    /// What the pointer says beside the value.
+    pub note: String,
+}
+
+/// Horizontal bars below each other.
+#[must_use]
+pub fn bars(about: &str, axis: Axis<'_>, rows: &[Bar]) -> String {
+    let left = names_width(rows.iter().map(|row| row.name.as_str()));
+    let n = rows.len() as f64;
+    let height = MARGINS.2 + MARGINS.3 + 19.0 * n.max(1.0);
+    let mut plot = Plot::sized(about, left, height, |w, h| (axis.scale(w), Scale::linear((0.0, n.max(1.0)), h)));
+    plot.x_axis(axis.name, axis.label);
+    for (index, row) in rows.iter().enumerate() {
+        let y = n - index as f64 - 0.5;
+        plot.rect((axis.range.0, y - 0.33), (row.value, y + 0.33), "bar");
+        let at = plot.y.at(y) + 4.0;
+        plot.raw_text((left - 8.0, at), &shortened(&row.name), "tick", Anchor::End);
+        plot.label((row.value, y), (6.0, 4.0), &(axis.label)(row.value), "tick", Anchor::Start);
+        plot.hit((row.value, y), &format!("{}\n{}\n{}", row.name, (axis.label)(row.value), row.note));
+    }
+    plot.finish()
+}
+
+/// A named point.
+#[derive(Debug, Clone)]
+pub struct Spot {
+    /// Its name, written beside it.
+    pub name: String,
+    /// Where it is.
+    pub at: (f64, f64),
+    /// What the pointer says beside the values.
+    pub note: String,
+}
+
+/// Named points over two axes.
+#[must_use]
+pub fn scatter(about: &str, x: Axis<'_>, y: Axis<'_>, spots: &[Spot]) -> String {
+    let mut plot = Plot::new(about, |w, h| (x.scale(w), y.scale(h)));
+    plot.y_axis(y.name, y.label);
+    plot.x_axis(x.name, x.label);
+    let mut taken: Vec<(f64, f64)> = Vec::new();
+    for (index, spot) in spots.iter().enumerate() {
+        let class = COLOURS[index % COLOURS.len()];
+        plot.dot(spot.at, 6.0, &format!("{class}-dot"));
+        let (px, py) = (plot.x.at(spot.at.0), plot.y.at(spot.at.1));
+        let mut by = -11.0;
+        while taken.iter().any(|other| (other.0 - px).abs() < 150.0 && (py + by - other.1).abs() < 14.0) {
+            by += 5.0;
+        }
+        taken.push((px, py + by));
+        let (shift, anchor) = if px > WIDTH * 0.6 { (-9.0, Anchor::End) } else { (9.0, Anchor::Start) };
+        plot.label(spot.at, (shift, by), &spot.name, &format!("{class}-text"), anchor);
+        let values = format!("{} · {}", (x.label)(spot.at.0), (y.label)(spot.at.1));
+        plot.hit(spot.at, &format!("{}\n{values}\n{}", spot.name, spot.note));
+    }
+    plot.finish()
+}
+
+/// An axis of latencies that holds all of `values`, logarithmic.
+#[must_use]
+pub fn latency_axis<'a>(name: &'a str, values: &[f64]) -> Axis<'a> {
+    let low = values.iter().copied().filter(|v| *v > 0.0).fold(f64::INFINITY, f64::min);
+    let high = values.iter().copied().fold(0.0, f64::max);
+    let low = if low.is_finite() { low } else { 1.0 };
+    Axis { name, range: (low / 2.0, high.max(low) * 2.0), log: true, label: &duration }
+}
+
+fn names_width<'a>(names: impl Iterator<Item = &'a str>) -> f64 {
+    let longest = names.map(|name| shortened(name).chars().count()).max().unwrap_or(0);
+    (longest as f64 * CHARACTER + 16.0).clamp(MARGINS.0, WIDTH * 0.45)
+}
+
+fn shortened(name: &str) -> String {
+    const MOST: usize = 34;
+    match name.chars().count() > MOST {
+        true => name.chars().take(MOST - 1).chain(['…']).collect(),
+        false => name.to_owned(),
+    }
+}

@@ -1,0 +1,174 @@
+use super::{verdict::Tried, *};
+use crate::run::journal::Header;
+use futures_util::{FutureExt, future::BoxFuture};
+use std::sync::atomic::{AtomicU64, Ordering};
+use understudy_core::{Answer, Capabilities, Clock, ModelName, Money, Place, Request, Seed, Timestamp, Usage};
+
+struct Ticks(AtomicU64);
+
+impl Clock for Ticks {
+    fn now(&self) -> Timestamp {
+        Timestamp(0)
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.0.fetch_add(1, Ordering::SeqCst))
+    }
+}
+
+/// Answers the last word of the text, except on every `wrong`-th call; fails on every call when it is 1.
+struct Fake {
+    name: ModelName,
+    capabilities: Capabilities,
+    wrong: u64,
+    calls: AtomicU64,
+}
+
+impl Backend for Fake {
+    fn name(&self) -> &ModelName {
+        &self.name
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn answer<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Answer>> {
+        async move {
+            let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+            if self.wrong == 1 {
+                return Err(Error::unavailable("ask the fake: it is down"));
+            }
+            let text = request.input.clone().unwrap_or_default();
+            let label = if call.is_multiple_of(self.wrong) { "c" } else { text.rsplit(' ').next().unwrap_or_default() };
+            let usage = Usage { input_tokens: 10, output_tokens: 1, ..Usage::default() };
+            Ok(Answer::text(self.name.clone(), format!("The label is {label}."), usage))
+        }
+        .boxed()
+    }
+}
+
+fn candidate(name: &str, wrong: u64, usd_per_million: f64) -> Candidate {
+    let capabilities = Capabilities {
+        place: Place::Local,
+        context_tokens: None,
+        multimodal: false,
+        tools: false,
+        many_choices: false,
+        languages: Vec::new(),
+    };
+    let usd = Money::from_usd(usd_per_million).expect("small");
+    let price = Price { input_per_million: usd, cached_input_per_million: usd, output_per_million: usd };
+    Candidate {
+        name: name.to_owned(),
+        what: "fake".to_owned(),
+        fingerprint: "1".to_owned(),
+        source: Source::Live(Arc::new(Fake { name: name.into(), capabilities, wrong, calls: AtomicU64::new(0) })),
+        price: Some(price),
+        prompting: Prompting::Instructed,
+        concurrency: 4,
+        limit: None,
+    }
+}
+
+fn rows(n: usize) -> Vec<Row> {
+    let row = |i: usize| {
+        let label = ["a", "b"][i % 2].to_owned();
+        Row { id: i.to_string(), text: format!("text {i} {label}"), label: Some(label), ..Row::default() }
+    };
+    (0..n).map(row).collect()
+}
+
+fn plan() -> Plan {
+    Plan {
+        task: Task::Classify,
+        labels: ["a", "b", "c"].map(String::from).to_vec(),
+        out_of_scope: None,
+        instruction: None,
+        shots: 0,
+        max_tokens: 4,
+        max_cost_usd: None,
+        per_minute: None,
+        stop_early: None,
+    }
+}
+
+async fn asked<'r>(
+    plan: &Plan,
+    candidate: &Candidate,
+    rows: &'r [Row],
+    dir: &std::path::Path,
+    baseline: Option<&BTreeMap<String, f64>>,
+) -> (Answers<'r>, Money) {
+    let mut journal = Journal::open(dir, &Header { inputs: "x".into() }).expect("a journal");
+    let sleep = |_| async {}.boxed();
+    let clock = Arc::new(Ticks(AtomicU64::new(0)));
+    let mut runner = Runner { plan, clock, sleep: &sleep, journal: &mut journal, spent: Money::ZERO };
+    let rows: Vec<&Row> = rows.iter().collect();
+    let answers = runner.ask(candidate, &rows, None, baseline, &mut |_| {}).await.expect("the journal is writable");
+    (answers, runner.spent)
+}
+
+#[tokio::test]
+async fn the_cost_cap_is_never_exceeded_and_what_was_paid_for_is_kept() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (rows, candidate) = (rows(200), candidate("m", 1000, 1000.0));
+    let cap = 1.5;
+    let capped = Plan { max_cost_usd: Some(cap), ..plan() };
+    let (answers, spent) = asked(&capped, &candidate, &rows, dir.path(), None).await;
+    assert_eq!(answers.ended, Ended::CostCap);
+    assert!(spent.usd() <= cap && spent.usd() > 0.5 * cap, "{spent}");
+    let paid = answers.asked.len();
+    assert!((spent.usd() - paid as f64 * 0.011).abs() < 1e-9 && paid < 200);
+    // Without a cap the run goes on, and asks nothing again.
+    let (answers, spent) = asked(&plan(), &candidate, &rows, dir.path(), None).await;
+    assert_eq!((answers.asked.len(), answers.resumed, answers.ended), (200, paid, Ended::Done));
+    assert!((spent.usd() - (200 - paid) as f64 * 0.011).abs() < 1e-9);
+}
+
+#[tokio::test]
+async fn a_model_that_keeps_failing_is_given_up_and_its_failures_are_no_answers() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let rows = rows(200);
+    let (answers, _) = asked(&plan(), &candidate("m", 1, 0.0), &rows, dir.path(), None).await;
+    assert!(matches!(&answers.ended, Ended::Failing(why) if why.contains("it is down")));
+    assert!(answers.failed < 20 && answers.asked.is_empty());
+    assert!(figures(&plan(), &answers.asked, Seed(0)).is_none());
+}
+
+#[tokio::test]
+async fn a_hopeless_model_is_stopped_early_and_the_order_of_answers_is_that_of_the_rows() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let rows = rows(400);
+    let baseline: BTreeMap<String, f64> = rows.iter().map(|row| (row.id.clone(), 1.0)).collect();
+    let early = Plan { stop_early: Some(Margin { epsilon: 0.02, delta: 0.05 }), ..plan() };
+    let (answers, _) = asked(&early, &candidate("m", 2, 0.0), &rows, dir.path(), Some(&baseline)).await;
+    assert!(matches!(answers.ended, Ended::Decided(_)), "{:?}", answers.ended);
+    assert!(answers.asked.len() < 200, "{} of 400", answers.asked.len());
+    assert!(answers.asked.iter().zip(&rows).all(|(asked, row)| asked.row.id == row.id));
+}
+
+#[tokio::test]
+async fn the_cheaper_model_is_recommended_when_it_is_not_worse_and_the_report_says_so() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let rows = rows(600);
+    let mut tried = Vec::new();
+    for candidate in [candidate("large", 1000, 100.0), candidate("small", 300, 1.0), candidate("bad", 3, 0.5)] {
+        let (answers, _) = asked(&plan(), &candidate, &rows, dir.path(), None).await;
+        let figures = figures(&plan(), &answers.asked, Seed(0));
+        tried.push(Tried { candidate, answers, figures });
+    }
+    let margin = Margin { epsilon: 0.02, delta: 0.05 };
+    let finding = judge(&plan(), &tried, Some("large"), margin, Timestamp(0)).expect("plain data").expect("measured");
+    assert_eq!((finding.recommended.as_str(), finding.baseline.as_str()), ("small", "large"));
+    assert!(finding.because.contains("99 % less"), "{}", finding.because);
+    let bad = finding.paired.iter().find(|p| p.name == "bad").expect("compared");
+    assert!(bad.inferior && !bad.not_inferior && bad.only_model == 0 && bad.only_baseline == 200);
+    let accuracy = &tried[2].figures.as_ref().expect("measured").metrics["accuracy"];
+    assert!((accuracy.estimate - 2.0 / 3.0).abs() < 1e-12 && accuracy.n == 600);
+    let html = crate::report::render(&page::page(&plan(), &tried, Some(&finding), &page::Setting::default()));
+    assert!(html.contains("small is good enough") && !html.contains("NaN"));
+    // The same model twice: nobody is recommended over the baseline for nothing.
+    let same = judge(&plan(), &tried[..1], None, margin, Timestamp(0)).expect("plain data").expect("measured");
+    assert_eq!(same.recommended, "large");
+}
