@@ -189,6 +189,6 @@ fn the_files_are_written_side_by_side() {
     let dir = tempfile::tempdir().expect("a folder");
     let files = write(dir.path(), &sample(None)).expect("written");
     assert_eq!(files.len(), 2);
-    let json: serde_json::Value = serde_json::from_slice(&fs::read(&files[1]).expect("there")).expect("JSON");
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(&files[1]).expect("there")).expect("JSON");
     assert_eq!(json["kept"], 2650);
 }
