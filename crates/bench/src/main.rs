@@ -11,8 +11,8 @@ mod generation;
 mod process;
 mod recorded;
 mod reference;
-mod sequential;
 mod router;
+mod sequential;
 mod stream;
 mod users;
 

@@ -4,12 +4,12 @@ mod cascades;
 mod certify;
 mod compare;
 pub(crate) mod data;
-mod load;
 mod errors;
-mod what_if;
+mod load;
 mod replay;
-mod stream;
 mod run;
+mod stream;
+mod what_if;
 
 use super::Context;
 use clap::Subcommand;

@@ -117,7 +117,7 @@ pub fn intervals(about: &str, axis: Axis<'_>, rows: &[Interval], rule: Option<(f
         plot.rule((row.low, y - 0.12), (row.low, y + 0.12), "whisker");
         plot.rule((row.high, y - 0.12), (row.high, y + 0.12), "whisker");
         plot.dot((row.estimate, y), 4.5, "first-dot");
-        plot.label((row.high, y), (8.0, 4.0), &(axis.label)(row.estimate), "strong", Anchor::Start);
+        plot.label((row.estimate, y), (0.0, -9.0), &(axis.label)(row.estimate), "strong", Anchor::Middle);
         let (low, high) = ((axis.label)(row.low), (axis.label)(row.high));
         plot.hit(
             (row.estimate, y),

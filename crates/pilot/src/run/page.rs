@@ -155,7 +155,10 @@ fn models(plan: &Plan, tried: &[Tried<'_>]) -> Section {
         row.push(ms(speed.and_then(|s| s.latency_ms_p50)));
         row.push(ms(speed.and_then(|s| s.latency_ms_p95)));
         let rate = speed.and_then(|s| s.tokens_per_s).filter(|m| m.estimate > 0.0);
-        row.push(rate.map_or_else(|| "–".into(), |m| Cell::new(format!("{:.0}", m.estimate))));
+        row.push(rate.map_or_else(
+            || "–".into(),
+            |m| Cell::new(if m.estimate < 10.0 { format!("{:.1}", m.estimate) } else { format!("{:.0}", m.estimate) }),
+        ));
         let cost = speed.and_then(|s| s.cost_usd_mean);
         row.push(cost.map_or_else(|| "unknown".into(), |m| Cell::new(dollars(m.estimate * 1000.0))));
         row
@@ -217,7 +220,12 @@ fn models(plan: &Plan, tried: &[Tried<'_>]) -> Section {
 /// An axis of shares from a round value below `low` to 1.
 fn share_axis(name: &str, low: f64) -> Axis<'_> {
     let from = ((low - 0.03) * 10.0).floor().max(0.0) / 10.0;
-    Axis { name, range: (from, 1.0), log: false, label: &|v| percent(v, if v.fract() == 0.0 { 0 } else { 1 }) }
+    Axis {
+        name,
+        range: (from, 1.0),
+        log: false,
+        label: &|v| percent(v, if (v * 100.0 - (v * 100.0).round()).abs() < 1e-9 { 0 } else { 1 }),
+    }
 }
 
 fn shown_metrics(plan: &Plan) -> Vec<(&'static str, &'static str)> {

@@ -132,7 +132,11 @@ pub fn judge(
                 "Its answers are {} {what}. No faster or cheaper model was shown to be within {epsilon:.1} points of it.",
                 share(base)
             );
-            (base, format!("Stay with {}.", base.candidate.name), because)
+            let sentence = match baseline {
+                Some(_) => format!("Stay with {}.", base.candidate.name),
+                None => format!("Take {}: no other comes close enough.", base.candidate.name),
+            };
+            (base, sentence, because)
         }
     };
     let because = match together.as_ref().and_then(|t| Some((t, t.certificate.as_ref()?))) {

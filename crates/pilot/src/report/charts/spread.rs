@@ -47,7 +47,8 @@ pub fn reliability(bins: &[ReliabilityBin]) -> Option<String> {
         let (stated, right) = (percent(bin.confidence, 1), percent(bin.right, 1));
         plot.hit((bin.confidence, bin.right), &format!("stated {stated}\nright {right}\n{} answers", count(bin.n)));
     }
-    if let Some(bin) = bins.iter().find(|b| b.n == most) {
+    let mut largest = bins.iter().filter(|b| b.n == most);
+    if let (Some(bin), None) = (largest.next(), largest.next()) {
         let text = format!("{} answers", count(bin.n));
         plot.label((bin.confidence, bin.right), (-16.0, 4.0), &text, "strong", Anchor::End);
     }
@@ -85,7 +86,8 @@ pub fn latency(routes: &[Latencies]) -> Option<String> {
         plot.rule((low, base), (high, base), "axis");
         let (p50, p95) = (quantile(&ms, 0.5), quantile(&ms, 0.95));
         let text = format!("{} · {}", route.name, count(ms.len() as u64));
-        let y = plot.y.at(base + 0.86);
+        // Below many others the name must stay clear of the line above.
+        let y = plot.y.at(base + if routes.len() > 2 { 0.76 } else { 0.86 });
         let end = if p50 > (low * high).sqrt() { (MARGINS.0, Anchor::Start) } else { (WIDTH - MARGINS.1, Anchor::End) };
         plot.raw_text((end.0, y), &text, "strong", end.1);
         plot.raw_text((end.0, y + 16.0), &format!("half within {}", duration(p50)), "tick", end.1);

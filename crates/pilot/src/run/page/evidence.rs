@@ -13,6 +13,8 @@ use crate::{
 
 /// Plots beside each other at most.
 const PLOTS: usize = 4;
+/// Answers from which a reliability diagram says anything.
+const SHOWN_FROM: u64 = 50;
 /// Labels and confusions that are listed.
 const LISTED: usize = 20;
 /// Wrong answers that are shown.
@@ -163,7 +165,9 @@ pub(super) fn trust(tried: &[Tried<'_>]) -> Option<Section> {
             n: b.accuracy.n,
         };
         let bins: Vec<ReliabilityBin> = figures.reliability.iter().map(bin).collect();
-        let Some(svg) = charts::reliability(&bins).filter(|_| plots.len() < PLOTS) else { continue };
+        let Some(svg) = charts::reliability(&bins).filter(|_| plots.len() < PLOTS && figures.n >= SHOWN_FROM) else {
+            continue;
+        };
         let ece = figures.metrics.get("ece").map_or(0.0, |m| m.estimate);
         plots.push(Figure {
             title: format!("{}: stated confidence is off by {:.1} points", t.candidate.name, ece * 100.0),
