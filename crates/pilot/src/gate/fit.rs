@@ -172,30 +172,17 @@ pub(super) fn fit_rows(table: &Table, rows: &[usize], names: (&str, &str), param
     })
 }
 
-/// The raw signal with the largest area on these rows, or the plainest of those that are within one standard error of
-/// it: of several that tell about the same, the one that happens to lead rarely leads on other rows.
+/// The raw signal with the largest area on these rows; ties go to the first. Preferring plain signals within one
+/// standard error was tried and lost (docs/BENCHMARKS.md).
 fn best_raw(table: &Table, rows: &[usize], gains: &[f64]) -> Option<Raw> {
-    let scored: Vec<(Raw, Vec<f64>)> =
-        table.raws(rows).into_iter().map(|raw| (raw, table.raw_scores(raw, rows))).collect();
-    let areas = scored.iter().map(|(_, scores)| area(scores, gains));
-    let (_, leader) = areas.zip(&scored).max_by(|a, b| a.0.total_cmp(&b.0))?;
-    let close = |scores: &[f64]| {
-        let (behind, error) = difference(&leader.1, scores, gains);
-        behind <= error
-    };
-    let near = scored.iter().filter(|(raw, scores)| *raw == leader.0 || close(scores));
-    near.min_by_key(|(raw, _)| plainness(raw.signal)).map(|(raw, _)| *raw)
-}
-
-/// Small for signals that sum up much, large for those that hang on one model or on the form of the answer.
-fn plainness(signal: Signal) -> u8 {
-    match signal {
-        Signal::AgreementShare => 0,
-        Signal::Confidence | Signal::Doubt | Signal::Margin => 1,
-        Signal::TokenMean | Signal::TokenLowest | Signal::Distance => 2,
-        Signal::Agreement(_) => 3,
-        _ => 4,
+    let mut best: Option<(f64, Raw)> = None;
+    for raw in table.raws(rows) {
+        let area = area(&table.raw_scores(raw, rows), gains);
+        if best.is_none_or(|(most, _)| area > most) {
+            best = Some((area, raw));
+        }
     }
+    best.map(|(_, raw)| raw)
 }
 
 /// The learners' columns and the place of the raw signal among them.
