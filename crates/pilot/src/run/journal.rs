@@ -52,10 +52,14 @@ impl Journal {
             Err(e) => return Err(failed(e)),
         };
         // What follows the last line end was being written when the run broke off.
-        let whole = text.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        let mut whole = text.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         let mut lines = text[..whole].split(|b| *b == b'\n').filter(|line| !line.is_empty());
         let mut answers = BTreeMap::new();
-        let first = lines.next().map(serde_json::from_slice::<Header>);
+        let mut first = lines.next().map(serde_json::from_slice::<Header>);
+        if first.as_ref().is_some_and(|there| there.as_ref().ok() != Some(header)) && lines.clone().next().is_none() {
+            // Another run began here and nothing was answered: its folder is free.
+            (first, whole) = (None, 0);
+        }
         match &first {
             None => {}
             Some(Ok(there)) if there == header => {
@@ -164,6 +168,10 @@ mod tests {
             let again = Journal::open(dir.path(), &header).expect("whole lines again");
             assert_eq!(again.get("m", "3"), Some(&answer("z")));
         }
+        let empty = tempfile::tempdir().expect("a folder");
+        drop(Journal::open(empty.path(), &header).expect("new"));
+        let taken = Journal::open(empty.path(), &Header { inputs: "b".into() }).expect("nothing was answered");
+        assert!(taken.is_empty());
         let other = Journal::open(dir.path(), &Header { inputs: "b".into() }).expect_err("another run");
         assert!(other.to_string().contains("--out"), "{other}");
     }

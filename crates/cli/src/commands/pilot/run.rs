@@ -150,7 +150,8 @@ pub(super) async fn run(args: RunArgs, context: &Context) -> Result<()> {
     }
     let day = show::day(clock.now());
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("pilot-{}-{day}", material.stem)));
-    let mut journal = Journal::open(&out, &Header { inputs: inputs(&plan, &material, seed) })?;
+    let header = Header { inputs: inputs(&plan, &material, seed) };
+    let mut journal = Journal::open(&out, &header)?;
     if !journal.is_empty() {
         note(format_args!("  going on in {}: {} answers are there already", out.display(), journal.len()));
     }
@@ -161,7 +162,8 @@ pub(super) async fn run(args: RunArgs, context: &Context) -> Result<()> {
         task,
         labels: &plan.labels,
         train: &material.train,
-        dir: out.join("models"),
+        // Heads belong to the rows they were fitted on.
+        dir: out.join("models").join(&header.inputs[..12]),
         seed,
         created: clock.now(),
         concurrency: args.concurrency,
