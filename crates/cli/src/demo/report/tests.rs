@@ -134,12 +134,15 @@ pub(super) fn sample(withdrawn: Option<usize>) -> DemoReport {
 fn the_page_loads_nothing_and_is_well_formed() {
     for report in [sample(None), sample(Some(1480))] {
         let html = render(&report);
-        for forbidden in ["http://", "https://", "<script", "url(", "@import", "src="] {
+        // Its script moves what is on the page and asks nobody.
+        for forbidden in ["http://", "https://", "url(", "@import", "src=", "fetch(", "XMLHttpRequest", "import("] {
             assert!(!html.contains(forbidden), "{forbidden}");
         }
         assert!(!html.contains("NaN") && !html.contains("inf"), "every number is one");
         let mut open: Vec<&str> = Vec::new();
-        for tag in html.split('<').skip(1).map(|rest| rest.split('>').next().unwrap_or("")) {
+        let (head, rest) = html.split_once("<script>").expect("one script");
+        let markup = format!("{head}{}", rest.split_once("</script>").expect("closed").1);
+        for tag in markup.split('<').skip(1).map(|rest| rest.split('>').next().unwrap_or("")) {
             let name = tag.split([' ', '/']).find(|part| !part.is_empty()).unwrap_or("");
             if tag.starts_with('!') || tag.ends_with('/') || ["meta", "br"].contains(&name) {
                 continue;
