@@ -53,7 +53,7 @@ pub struct OnlineParams {
 
 impl Default for OnlineParams {
     fn default() -> Self {
-        Self { budget: 0.1, least_agreement: 0.65, audit: 0.01, first: 30, growth: 0.15, step: 20 }
+        Self { budget: 0.1, least_agreement: 0.68, audit: 0.01, first: 30, growth: 0.15, step: 20 }
     }
 }
 
