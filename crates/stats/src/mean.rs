@@ -34,6 +34,6 @@ mod tests {
         let bound = mean(&[1.0, 2.0, 3.0, 4.0, 5.0], 0.95);
         println!("{bound:?}");
         assert!((bound.low - 1.036_756_838_522_439).abs() < 1e-9 && (bound.high - 4.963_243_161_477_561).abs() < 1e-9);
-        assert_eq!(mean(&[2.0], 0.9).high, f64::INFINITY);
+        assert!(mean(&[2.0], 0.9).high.is_infinite());
     }
 }

@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn every_row_is_scored_once_by_a_fit_that_did_not_see_it() {
-        let mut times = vec![0; 23];
+        let mut times = [0; 23];
         let scores = crossed(23, 5, Seed(1), |train, test| {
             assert!(test.iter().all(|place| !train.contains(place)) && train.len() + test.len() == 23);
             test.iter().for_each(|&place| times[place] += 1);
