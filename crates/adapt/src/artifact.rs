@@ -8,9 +8,11 @@ use std::{
     io::Write,
     path::Path,
 };
-use understudy_core::{Error, ModelName, Result, Seed, TaskName, Timestamp};
+use understudy_core::{Error, ModelName, Result, Seed, TaskName, Timestamp, hash::sha256_hex};
 use understudy_dataset::Cleaned;
-use understudy_model::artifact::{Artifact, BaseModel, Dtype, FORMAT, HEAD, Kind, MANIFEST, Manifest, Metric, Pooling};
+use understudy_model::artifact::{
+    Artifact, BaseModel, Body, Dtype, FORMAT, HEAD, Kind, MANIFEST, Manifest, Metric, OutOfScope, Pooling,
+};
 
 /// What a fitted head does not know about itself.
 #[derive(Debug, Clone)]
@@ -19,8 +21,16 @@ pub struct Provenance {
     pub name: ModelName,
     /// The task it is for.
     pub task: Option<TaskName>,
-    /// The frozen model below the head.
+    /// The model that training started from.
     pub base: BaseModel,
+    /// What is below the head. One of the artifact's own needs its `files`.
+    pub body: Body,
+    /// How it was trained: `head`, `lora`, `full` …
+    pub method: String,
+    /// Further files of the folder by their path below it: the artifact's own encoder, a model card …
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// When a text belongs to none of the labels.
+    pub out_of_scope: Option<OutOfScope>,
     /// Number type of the encoder that made the embeddings.
     pub dtype: Dtype,
     /// Tokens after which texts were cut.
@@ -56,8 +66,9 @@ pub enum Existing {
 /// # Errors
 /// `Invalid` when `dir` holds another artifact (and `existing` is [`Existing::Keep`]) or anything else; `Data` when
 /// writing fails.
-pub fn write(dir: &Path, fitted: &FittedHead, provenance: Provenance, existing: Existing) -> Result<Artifact> {
-    let (manifest, head) = encode(fitted, provenance)?;
+pub fn write(dir: &Path, fitted: &FittedHead, mut provenance: Provenance, existing: Existing) -> Result<Artifact> {
+    let files = std::mem::take(&mut provenance.files);
+    let (manifest, head) = encode(fitted, provenance, &files)?;
     let new = Artifact::from_bytes(dir, &manifest, &head)?;
     let failed = |e: std::io::Error| Error::data(format!("write artifact {}: {e}", dir.display()));
     let occupied = match fs::read_dir(dir) {
@@ -92,8 +103,16 @@ pub fn write(dir: &Path, fitted: &FittedHead, provenance: Provenance, existing: 
     };
     fs::create_dir_all(parent).map_err(failed)?;
     let new_dir = tempfile::Builder::new().prefix(".artifact-").tempdir_in(parent).map_err(failed)?;
-    for (file, bytes) in [(HEAD, &head), (MANIFEST, &manifest)] {
-        let mut file = File::create(new_dir.path().join(file)).map_err(failed)?;
+    let own = [(HEAD, &head), (MANIFEST, &manifest)];
+    for (file, bytes) in own.into_iter().chain(files.iter().map(|(file, bytes)| (file.as_str(), bytes))) {
+        let path = new_dir.path().join(file);
+        // A file in a folder of its own (`1_Pooling/config.json`): the folder's name must be durable too.
+        if let Some(folder) = path.parent().filter(|folder| *folder != new_dir.path()) {
+            fs::create_dir_all(folder).map_err(failed)?;
+            readable_by_others(folder).map_err(failed)?;
+            sync_dir(folder).map_err(failed)?;
+        }
+        let mut file = File::create(path).map_err(failed)?;
         file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
     }
     readable_by_others(new_dir.path()).map_err(failed)?;
@@ -118,7 +137,11 @@ pub fn write(dir: &Path, fitted: &FittedHead, provenance: Provenance, existing: 
     Artifact::read(dir)
 }
 
-fn encode(fitted: &FittedHead, provenance: Provenance) -> Result<(Vec<u8>, Vec<u8>)> {
+fn encode(
+    fitted: &FittedHead,
+    provenance: Provenance,
+    files: &BTreeMap<String, Vec<u8>>,
+) -> Result<(Vec<u8>, Vec<u8>)> {
     let head = &fitted.head;
     let manifest = Manifest {
         format: FORMAT,
@@ -126,6 +149,10 @@ fn encode(fitted: &FittedHead, provenance: Provenance) -> Result<(Vec<u8>, Vec<u
         kind: Kind::Classifier,
         task: provenance.task,
         base: provenance.base,
+        body: provenance.body,
+        method: provenance.method,
+        files: files.iter().map(|(file, bytes)| (file.clone(), sha256_hex(bytes))).collect(),
+        out_of_scope: provenance.out_of_scope,
         dtype: provenance.dtype,
         max_tokens: provenance.max_tokens,
         pooling: provenance.pooling,
@@ -185,6 +212,10 @@ impl Provenance {
             name,
             task: None,
             base,
+            body: Body::Base,
+            method: "head".into(),
+            files: BTreeMap::new(),
+            out_of_scope: None,
             dtype: Dtype::F32,
             max_tokens: 128,
             pooling: Pooling::Mean,
@@ -226,6 +257,21 @@ mod tests {
         assert_eq!(read.hash(), artifact.hash());
         assert_eq!((read.manifest().n_train, read.manifest().created), (7, Timestamp(5)));
         assert_eq!(fs::read_dir(dir.parent().unwrap()).unwrap().count(), 1, "nothing else is left behind");
+    }
+
+    #[test]
+    fn the_encoders_files_are_written_and_belong_to_the_hash() {
+        let tmp = tempfile::tempdir().unwrap();
+        let with = |bytes: &[u8]| {
+            let files = [("1_Pooling/config.json".to_owned(), bytes.to_vec())].into();
+            Provenance { body: Body::Encoder, method: "full".into(), files, ..provenance(5) }
+        };
+        let dir = tmp.path().join("triage");
+        let first = write(&dir, &fitted(1.0), with(b"{}"), Existing::Keep).unwrap();
+        assert_eq!(fs::read(dir.join("1_Pooling/config.json")).unwrap(), b"{}");
+        assert_eq!(first.manifest().files.len(), 1);
+        let other = write(&tmp.path().join("b"), &fitted(1.0), with(b"{ }"), Existing::Keep).unwrap();
+        assert_ne!(first.hash(), other.hash());
     }
 
     #[test]

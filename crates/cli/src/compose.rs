@@ -14,7 +14,7 @@ use understudy_core::{
     Backend, Capabilities, Clock, Embedder, Error, ModelName, Outcome, Place, Price, Result, Seed, outcome,
 };
 use understudy_model::{
-    artifact::Artifact,
+    artifact::{Artifact, Body},
     catalogue::Kind,
     classifier::Classifier,
     encoder::{Dtype, Encoder, EncoderOptions},
@@ -51,6 +51,8 @@ const OURS: &str = "understudy";
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct EncoderKey {
     dir: PathBuf,
+    /// Hash of what the folder holds.
+    content: String,
     dtype: Dtype,
     max_tokens: usize,
     threads: usize,
@@ -172,13 +174,12 @@ impl Composer {
         store: &Store,
     ) -> Result<SmallModel> {
         let artifact = Artifact::read(dir)?;
-        let extra: Vec<&String> = artifact.head().labels().iter().filter(|l| !spec.labels.contains(l)).collect();
-        if !extra.is_empty() {
+        if let Some(extra) = artifact.labels().find(|label| !spec.labels.iter().any(|known| known == label)) {
             return Err(Error::invalid(format!(
                 "serve task `{}` with artifact {}: it knows the label `{}`, which the task does not have",
                 spec.name,
                 dir.display(),
-                extra[0]
+                extra
             )));
         }
         let classifier = self.classifier(&artifact, &config.models_dir, config.server.threads)?;
@@ -198,8 +199,21 @@ impl Composer {
         })
     }
 
-    /// An artifact with its base encoder, ready to answer.
+    /// An artifact with its encoder, ready to answer.
     pub(crate) fn classifier(&self, artifact: &Artifact, models_dir: &Path, threads: usize) -> Result<Classifier> {
+        let manifest = artifact.manifest();
+        // The folder may come to hold another artifact while this one is still loaded.
+        let (dir, content) = match manifest.body {
+            Body::Base => (self.base(artifact, models_dir)?, manifest.base.hash.as_str()),
+            Body::Encoder => (artifact.dir().to_owned(), artifact.hash()),
+        };
+        let encoder = self.encoder_in(&dir, content, manifest.dtype.into(), manifest.max_tokens as usize, threads)?;
+        let classifier = Classifier::new(manifest.name.clone(), encoder, artifact.head().clone())?;
+        Ok(classifier.with_out_of_scope(manifest.out_of_scope.clone()))
+    }
+
+    /// The folder of the installed model that an artifact's head was trained on.
+    fn base(&self, artifact: &Artifact, models_dir: &Path) -> Result<PathBuf> {
         let manifest = artifact.manifest();
         let installed = installed::load(models_dir, manifest.base.name.as_str())?;
         // A certificate is bound to the artifact, and the artifact to its base: another base is another model.
@@ -211,12 +225,7 @@ impl Composer {
                 manifest.base.name
             )));
         }
-        let dtype = match manifest.dtype {
-            understudy_model::artifact::Dtype::F32 => Dtype::F32,
-            understudy_model::artifact::Dtype::Int8 => Dtype::Int8,
-        };
-        let encoder = self.encoder(&installed, dtype, manifest.max_tokens as usize, threads)?;
-        Classifier::new(manifest.name.clone(), encoder, artifact.head().clone())
+        Ok(installed.dir().to_owned())
     }
 
     /// A shared encoder; loaded when nobody has it.
@@ -227,8 +236,19 @@ impl Composer {
         max_tokens: usize,
         threads: usize,
     ) -> Result<Arc<EncoderService>> {
+        self.encoder_in(installed.dir(), &base_model(installed).hash, dtype, max_tokens, threads)
+    }
+
+    fn encoder_in(
+        &self,
+        dir: &Path,
+        content: &str,
+        dtype: Dtype,
+        max_tokens: usize,
+        threads: usize,
+    ) -> Result<Arc<EncoderService>> {
         let threads = cores(threads);
-        let key = EncoderKey { dir: installed.dir().to_owned(), dtype, max_tokens, threads };
+        let key = EncoderKey { dir: dir.to_owned(), content: content.to_owned(), dtype, max_tokens, threads };
         let mut loaded = self.encoders.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(service) = loaded.get(&key).and_then(Weak::upgrade) {
             return Ok(service);

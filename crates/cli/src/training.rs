@@ -5,6 +5,7 @@ use crate::{clock::SystemClock, compose::cores};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,7 +19,7 @@ use understudy_adapt::{
 use understudy_core::{Clock, Embedder, Error, ModelName, Result, Seed, TaskName, Timestamp, hash::sha256_hex};
 use understudy_dataset::{Cleaned, Conflict, Example, clean};
 use understudy_model::{
-    artifact::{Artifact, BaseModel, Dtype, Metric},
+    artifact::{Artifact, BaseModel, Body, Dtype, Metric},
     catalogue::Kind,
     encoder::{Encoder, EncoderOptions},
     installed::{self, Checked, Installed},
@@ -138,6 +139,10 @@ pub(crate) async fn train_head(
         name: options.name,
         task: options.task,
         base: base_model(&installed),
+        body: Body::Base,
+        method: "head".into(),
+        files: BTreeMap::new(),
+        out_of_scope: None,
         dtype: options.dtype,
         max_tokens,
         pooling,
@@ -199,7 +204,7 @@ fn fit(
     data: &Cleaned,
     split: &Split,
     seed: Seed,
-) -> Result<(FittedHead, std::collections::BTreeMap<String, Metric>)> {
+) -> Result<(FittedHead, BTreeMap<String, Metric>)> {
     let label =
         |&i: &usize| split.classes.binary_search(&data.examples[i].label).expect("the split lists every label, sorted");
     let labels: Vec<usize> = split.learn.iter().map(label).collect();

@@ -1,20 +1,23 @@
 //! A trained model as a folder: `artifact.json` says what it is and where it comes from, `head.safetensors` holds the
-//! numbers. This is the read side; `adapt` writes what is read here. The base model's files are not part of it: the
-//! manifest names them and their hash.
+//! head's numbers. This is the read side; `adapt` writes what is read here.
+//!
+//! What is below the head is either an installed model that training left alone (its files are not part of the folder:
+//! the manifest names it and its hash) or the artifact's own, in the folder, in the layout that Hugging Face's libraries
+//! read; the manifest lists those files with their hashes.
 
-use crate::head::Head;
+use crate::{head::Head, installed::hash_file};
 use safetensors::{Dtype as TensorType, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     fs::File,
     io::Read,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 use understudy_core::{Error, ModelName, Result, Seed, TaskName, Timestamp, hash::sha256_hex};
 
-/// Version of the folder's format that this release reads and writes.
-pub const FORMAT: u32 = 1;
+/// Version of the folder's format that this release writes. It reads all up to this one.
+pub const FORMAT: u32 = 2;
 /// File name of the manifest.
 pub const MANIFEST: &str = "artifact.json";
 /// File name of the head's tensors.
@@ -30,6 +33,39 @@ const HEAD_MAX: u64 = 1 << 30;
 pub enum Kind {
     /// A linear head over a frozen encoder.
     Classifier,
+}
+
+/// What turns a text into the vector that the head reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Body {
+    /// The installed base, as it is.
+    #[default]
+    Base,
+    /// An encoder of the artifact's own, trained from the base: `config.json`, `model.safetensors`, `tokenizer.json` …
+    Encoder,
+}
+
+/// When a text belongs to none of the labels.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OutOfScope {
+    /// What is answered then. It may be one of the head's labels.
+    pub label: String,
+    /// It is answered when no other label's probability reaches this, in [0, 1].
+    pub threshold: f64,
+}
+
+impl OutOfScope {
+    /// What is answered, given each label's probability, and the probability that it is right.
+    #[must_use]
+    pub fn apply<'a>(&'a self, labels: &'a [String], probabilities: &[f64]) -> (&'a str, f64) {
+        let inside = labels.iter().zip(probabilities).filter(|(label, _)| **label != self.label);
+        let best = inside.max_by(|(_, a), (_, b)| a.total_cmp(b));
+        match best {
+            Some((label, p)) if *p >= self.threshold => (label, *p),
+            best => (&self.label, 1.0 - best.map_or(0.0, |(_, p)| *p)),
+        }
+    }
 }
 
 /// Number type in which the encoder computes. The head was fitted on its output, so it is part of the model.
@@ -79,7 +115,7 @@ impl From<Pooling> for understudy_kernels::Pooling {
     }
 }
 
-/// The frozen model below the head.
+/// The installed model that training started from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BaseModel {
     /// Catalogue name.
@@ -104,7 +140,7 @@ pub struct Metric {
 /// What `artifact.json` says. Fields that this release does not know are ignored, but count in the hash.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Version of the format, [`FORMAT`].
+    /// Version of the format, at most [`FORMAT`].
     pub format: u32,
     /// Name by which the model is asked for.
     pub name: ModelName,
@@ -112,8 +148,20 @@ pub struct Manifest {
     pub kind: Kind,
     /// The task it was trained for, when it was trained for one.
     pub task: Option<TaskName>,
-    /// The frozen model below the head.
+    /// The model that training started from.
     pub base: BaseModel,
+    /// What is below the head.
+    #[serde(default)]
+    pub body: Body,
+    /// How it was trained: `head`, `lora`, `full` … For people and reports.
+    #[serde(default = "head_method")]
+    pub method: String,
+    /// SHA-256 of each further file of the folder that the model is made of, by its path below the folder.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
+    /// When a text belongs to none of the labels; `None` when it always belongs to one.
+    #[serde(default)]
+    pub out_of_scope: Option<OutOfScope>,
     /// Number type of the encoder.
     pub dtype: Dtype,
     /// Tokens after which a text is cut.
@@ -142,6 +190,10 @@ pub struct Manifest {
     pub created: Timestamp,
 }
 
+fn head_method() -> String {
+    "head".to_owned()
+}
+
 /// A checked artifact.
 #[derive(Debug, Clone)]
 pub struct Artifact {
@@ -159,10 +211,22 @@ impl Artifact {
     /// expected form, written by a newer release, or does not fit the other.
     pub fn read(dir: &Path) -> Result<Self> {
         let (manifest, head) = (read_file(dir, MANIFEST, MANIFEST_MAX)?, read_file(dir, HEAD, HEAD_MAX)?);
-        Self::from_bytes(dir, &manifest, &head)
+        let artifact = Self::from_bytes(dir, &manifest, &head)?;
+        for (file, expected) in &artifact.manifest.files {
+            let found =
+                hash_file(&dir.join(file)).map_err(|e| e.context(format!("read artifact {}", dir.display())))?;
+            if found != *expected {
+                return Err(Error::data(format!(
+                    "read artifact {}: {file} is not the file that was trained (its hash differs from the manifest's); \
+                     copy the folder again or train anew",
+                    dir.display()
+                )));
+            }
+        }
+        Ok(artifact)
     }
 
-    /// Checks an artifact in memory; `dir` is for messages and [`Artifact::dir`].
+    /// Checks manifest and head in memory, and none of the other files; `dir` is for messages and [`Artifact::dir`].
     ///
     /// # Errors
     /// As [`Artifact::read`].
@@ -184,6 +248,13 @@ impl Artifact {
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// Everything it can answer: the head's labels, and the one for texts out of scope.
+    pub fn labels(&self) -> impl Iterator<Item = &str> {
+        let head = self.head.labels();
+        let beyond = self.manifest.out_of_scope.as_ref().map(|o| &o.label).filter(|label| !head.contains(label));
+        head.iter().chain(beyond).map(String::as_str)
     }
 
     /// The classification head.
@@ -221,17 +292,24 @@ fn read_manifest(bytes: &[u8]) -> Result<(Manifest, String)> {
     // The version goes first: a newer manifest may lack fields that this release needs.
     let format = value.get("format").and_then(serde_json::Value::as_u64);
     match format {
-        Some(format) if format == u64::from(FORMAT) => {}
+        Some(format) if (1..=u64::from(FORMAT)).contains(&format) => {}
         Some(format) if format > u64::from(FORMAT) => {
             return Err(Error::data(format!(
                 "format version {format} is newer than {FORMAT}, which this release reads; update understudy"
             )));
         }
-        _ => return Err(Error::data(format!("field `format` is not {FORMAT}"))),
+        _ => return Err(Error::data(format!("field `format` is not a version from 1 to {FORMAT}"))),
     }
     let manifest = Manifest::deserialize(&value).map_err(not_json)?;
     if manifest.max_tokens < 3 {
         return Err(Error::data(format!("max_tokens {} leaves no room for text", manifest.max_tokens)));
+    }
+    let below = |file: &str| Path::new(file).components().all(|part| matches!(part, Component::Normal(_)));
+    if let Some(file) = manifest.files.keys().find(|file| file.is_empty() || !below(file)) {
+        return Err(Error::data(format!("file `{file}` is not in the folder")));
+    }
+    if let Some(scope) = manifest.out_of_scope.as_ref().filter(|scope| !(0.0..=1.0).contains(&scope.threshold)) {
+        return Err(Error::data(format!("out_of_scope threshold {} is not in [0, 1]", scope.threshold)));
     }
     let in_order = |m: &Metric| m.low <= m.estimate && m.estimate <= m.high;
     if let Some((name, _)) = manifest.metrics.iter().find(|(_, m)| !in_order(m)) {
@@ -312,6 +390,35 @@ mod tests {
     }
 
     #[test]
+    fn texts_that_no_label_claims_are_out_of_scope() {
+        let labels: Vec<String> = ["card", "cash", "other"].map(String::from).to_vec();
+        let rule = |label: &str, threshold| OutOfScope { label: label.into(), threshold };
+        assert_eq!(rule("none", 0.5).apply(&labels, &[0.6, 0.3, 0.1]), ("card", 0.6));
+        assert_eq!(rule("none", 0.7).apply(&labels, &[0.6, 0.3, 0.1]), ("none", 0.4));
+        // A label of the head's own never counts as a claim.
+        assert_eq!(rule("other", 0.3).apply(&labels, &[0.3, 0.1, 0.6]), ("card", 0.3));
+        assert_eq!(rule("other", 0.4).apply(&labels, &[0.25, 0.15, 0.6]), ("other", 0.75));
+    }
+
+    #[test]
+    fn a_file_that_changed_or_is_missing_is_found() {
+        let tmp = tempfile::tempdir().unwrap();
+        let mut m = manifest();
+        m["format"] = 2.into();
+        m["body"] = "encoder".into();
+        m["files"] = serde_json::json!({"config.json": sha256_hex(b"{}")});
+        std::fs::write(tmp.path().join(MANIFEST), m.to_string()).unwrap();
+        std::fs::write(tmp.path().join(HEAD), tensors(&[1.0, 0.0, 0.0, 1.0], 2, &[0.0, 0.0])).unwrap();
+        let missing = Artifact::read(tmp.path()).unwrap_err();
+        assert!(missing.to_string().contains("config.json"), "{missing}");
+        std::fs::write(tmp.path().join("config.json"), "{}").unwrap();
+        assert_eq!(Artifact::read(tmp.path()).unwrap().manifest().body, Body::Encoder);
+        std::fs::write(tmp.path().join("config.json"), "{ }").unwrap();
+        let changed = Artifact::read(tmp.path()).unwrap_err().to_string();
+        assert!(changed.contains("config.json is not the file that was trained"), "{changed}");
+    }
+
+    #[test]
     fn faults_name_the_file_and_what_is_wrong() {
         let good = tensors(&[1.0, 0.0, 0.0, 1.0], 2, &[0.0, 0.0]);
         let with = |field: &str, value: serde_json::Value| {
@@ -320,8 +427,16 @@ mod tests {
             m
         };
         for (m, head, says) in [
-            (with("format", 2.into()), &good, "artifact.json: format version 2 is newer"),
-            (with("format", "x".into()), &good, "`format` is not 1"),
+            (with("format", 3.into()), &good, "artifact.json: format version 3 is newer"),
+            (with("format", "x".into()), &good, "`format` is not a version from 1 to 2"),
+            (with("files", serde_json::json!({"../x": "ab"})), &good, "file `../x` is not in the folder"),
+            (with("files", serde_json::json!({"/etc/x": "ab"})), &good, "file `/etc/x` is not in the folder"),
+            (with("body", "cloud".into()), &good, "unknown variant `cloud`"),
+            (
+                with("out_of_scope", serde_json::json!({"label": "none", "threshold": 1.5})),
+                &good,
+                "threshold 1.5 is not in [0, 1]",
+            ),
             (with("labels", serde_json::json!(["ham"])), &good, "head.safetensors: `weights` has shape [2, 2]"),
             (with("temperature", (-1).into()), &good, "temperature -1"),
             (with("max_tokens", 2.into()), &good, "no room"),

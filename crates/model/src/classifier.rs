@@ -1,5 +1,6 @@
 //! An encoder with a head on it: a [`Backend`] that answers with a label and how sure it is.
 
+use crate::artifact::OutOfScope;
 use crate::head::Head;
 use crate::service::EncoderService;
 use futures_util::future::{BoxFuture, FutureExt};
@@ -13,15 +14,16 @@ pub struct Classifier {
     name: ModelName,
     encoder: Arc<EncoderService>,
     head: Head,
+    out_of_scope: Option<OutOfScope>,
     capabilities: Capabilities,
 }
 
 /// What a classifier makes of a text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Classified {
-    /// The likeliest label.
+    /// The likeliest label, or the one for texts out of scope.
     pub label: String,
-    /// Its calibrated probability.
+    /// The probability that it is right: the label's, or what the labels in scope leave.
     pub confidence: Confidence,
     /// Calibrated probability of each label, in the head's order.
     pub probabilities: Vec<f64>,
@@ -53,7 +55,14 @@ impl Classifier {
             many_choices: false,
             languages: Vec::new(),
         };
-        Ok(Self { name, encoder, head, capabilities })
+        Ok(Self { name, encoder, head, out_of_scope: None, capabilities })
+    }
+
+    /// Answers `rule`'s label for texts that belong to none of the others.
+    #[must_use]
+    pub fn with_out_of_scope(mut self, rule: Option<OutOfScope>) -> Self {
+        self.out_of_scope = rule;
+        self
     }
 
     /// Its labels, in the order of the probabilities.
@@ -69,10 +78,14 @@ impl Classifier {
     pub async fn classify(&self, text: String) -> Result<Classified> {
         let embedded = self.encoder.embed_one(text).await?;
         let prediction = self.head.predict(&embedded.vector)?;
+        let (label, confidence) = match &self.out_of_scope {
+            Some(rule) => rule.apply(self.head.labels(), &prediction.probabilities),
+            None => (prediction.label, prediction.confidence),
+        };
         Ok(Classified {
-            label: prediction.label.to_owned(),
+            label: label.to_owned(),
             // A sum of rounded probabilities may exceed 1 by an ulp.
-            confidence: Confidence::new(prediction.confidence.clamp(0.0, 1.0))?,
+            confidence: Confidence::new(confidence.clamp(0.0, 1.0))?,
             probabilities: prediction.probabilities,
             tokens: embedded.tokens,
             truncated: embedded.truncated,
