@@ -2,12 +2,19 @@
 
 use crate::terminal::{say, verdict};
 use std::io::Write;
-use understudy_advise::{Answers, framework::Key};
+use understudy_advise::{
+    Answers,
+    framework::{Key, Level},
+};
 use understudy_core::{Error, Result};
 
 /// Asks until each answer can be read.
 pub(super) fn ask() -> Result<Answers> {
-    say(verdict("Thirteen questions. Enter skips one; `understudy advise --help` shows them as flags.", true));
+    say(verdict(
+        "Thirteen questions. Enter skips one; a choice may be named by its number or its beginning. \
+         `understudy advise --help` shows them as flags.",
+        true,
+    ));
     let mut text = String::new();
     for key in Key::ALL.into_iter().filter(|key| *key != Key::Measured) {
         loop {
@@ -37,7 +44,10 @@ fn prompt(key: Key) -> String {
         Key::Budget => "USD".to_owned(),
         Key::Labelled | Key::Context => "a number".to_owned(),
         Key::Language => "codes such as en,de".to_owned(),
-        _ => question.levels.iter().map(|level| level.name).collect::<Vec<_>>().join(" | "),
+        _ => {
+            let named = |(i, level): (usize, &Level)| format!("{} {}", i + 1, level.name);
+            question.levels.iter().enumerate().map(named).collect::<Vec<_>>().join(" | ")
+        }
     };
     format!("{} [{form}] ", question.ask)
 }
@@ -48,7 +58,19 @@ fn value(key: Key, line: &str) -> String {
     match key {
         Key::Latency | Key::Throughput | Key::Budget | Key::Labelled | Key::Context => line.replace(['_', ','], ""),
         Key::Language => format!("[{}]", line.split(',').map(quoted).collect::<Vec<_>>().join(", ")),
-        _ => quoted(line),
+        _ => quoted(chosen(key.question().levels, line)),
+    }
+}
+
+/// The level that a person means by its number or by a beginning that no other has; else what was typed.
+fn chosen<'a>(levels: &'a [Level], line: &'a str) -> &'a str {
+    if let Some(level) = line.parse::<usize>().ok().and_then(|n| levels.get(n.checked_sub(1)?)) {
+        return level.name;
+    }
+    let mut beginning = levels.iter().filter(|level| level.name.starts_with(&line.to_lowercase()));
+    match (beginning.next(), beginning.next()) {
+        (Some(level), None) => level.name,
+        _ => line,
     }
 }
 
@@ -81,6 +103,11 @@ mod tests {
         assert_eq!(answers.languages, Some(vec!["en".to_owned(), "de".to_owned()]));
         assert_eq!((answers.labelled, answers.breadth.as_deref()), (Some(300), Some("narrow")));
         assert!(answers.profile(|_| true).is_ok());
+        let breadth = |line| value(Key::Breadth, line);
+        assert_eq!(
+            (breadth("1"), breadth("Nar"), breadth("0")),
+            (r#""narrow""#.into(), breadth("narrow"), r#""0""#.into())
+        );
         assert!(Answers::parse(&format!("team = {}", value(Key::Team, "a\"b"))).is_ok(), "quotes are escaped");
     }
 }

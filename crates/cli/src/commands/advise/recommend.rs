@@ -185,7 +185,13 @@ fn show(
         Some(Choice::Large) => "large: a large model answers everything",
         None => "nothing fits: the constraints rule out small, hybrid and large alike",
     };
-    say(terminal::verdict(line, advice.verdict.is_some()));
+    // Without an answer there is no advice, only where everybody can begin.
+    let open = advice.verdict.is_some() && advice.reasons.is_empty() && advice.excluded.is_empty();
+    let line = match open {
+        true => "undecided: nothing that was said speaks for one or the other; observing commits to nothing",
+        false => line,
+    };
+    say(terminal::verdict(line, advice.verdict.is_some() && !open));
     let scores = Choice::ALL.map(|c| format!("{} {:+.0}", c.as_str(), advice.scores[c as usize])).join(", ");
     let margin = advice.margin.map_or_else(String::new, |m| format!("; {m:.0} points ahead of the next"));
     say(format_args!("points: {scores}{margin}"));
