@@ -74,6 +74,30 @@ impl Contenders<'_> {
         Ok(candidate)
     }
 
+    /// The judge behind a name: a generative model here, or one of the configuration.
+    ///
+    /// # Errors
+    /// `NotFound` with everything that could have been meant; `Invalid` for what cannot judge.
+    pub(crate) fn judge(&self, name: &str) -> Result<Candidate> {
+        let no = |what: &str| Err(Error::invalid(format!("judge with `{name}`: {what} (a generative model can)")));
+        if name == WORDS || name.starts_with("recorded:") {
+            return no("it cannot judge");
+        }
+        if Path::new(name).join(MANIFEST).exists() {
+            return no("it is a classifier");
+        }
+        let judge = match installed::find(&self.context.models_dir, name)? {
+            Some(installed) if installed.kind == Kind::Generative => Some(self.generator(name, &installed)?),
+            Some(_) => return no("it writes no text"),
+            None => self.configured(name)?,
+        };
+        let mut judge =
+            judge.map_or_else(|| Err(Error::not_found(format!("find judge `{name}`: {}", self.known()?))), Ok)?;
+        judge.prompting = Prompting::Instructed;
+        judge.limit = None;
+        Ok(judge)
+    }
+
     async fn unlimited(&self, name: &str) -> Result<Candidate> {
         if name == WORDS {
             return self.words();

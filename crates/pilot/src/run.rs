@@ -7,9 +7,11 @@
 
 pub mod ask;
 pub mod baseline;
+mod call;
 pub mod figures;
 pub mod journal;
 pub mod page;
+pub mod preference;
 pub mod prompt;
 pub mod shots;
 pub mod verdict;
@@ -18,6 +20,7 @@ pub mod words;
 pub use ask::{Answers, Ended, Progress, Runner};
 pub use figures::{Figures, figures};
 pub use journal::Journal;
+pub use preference::{Judged, Matches};
 pub use verdict::{Finding, Paired, judge};
 
 use serde::Serialize;

@@ -232,3 +232,75 @@ impl Upstream {
         Self { address, seen }
     }
 }
+
+/// A server that speaks enough of OpenAI's protocol to be asked: a function from the request's body to a status and a
+/// text, or an error's message.
+pub(crate) struct Scripted {
+    pub(crate) address: SocketAddr,
+    pub(crate) seen: Arc<(Mutex<Vec<Value>>, Condvar)>,
+}
+
+impl Scripted {
+    pub(crate) fn start(says: impl Fn(&Value) -> (u16, String) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let seen: Arc<(Mutex<Vec<Value>>, Condvar)> = Arc::default();
+        let (noted, says) = (seen.clone(), Arc::new(says));
+        std::thread::spawn(move || {
+            for socket in listener.incoming() {
+                let (mut socket, noted, says) = (socket.expect("a connection"), noted.clone(), says.clone());
+                // A client that was killed leaves connections behind: what cannot be said to it is dropped.
+                std::thread::spawn(move || {
+                    let mut reader = BufReader::new(socket.try_clone().ok()?);
+                    let mut length = 0;
+                    loop {
+                        let mut line = String::new();
+                        reader.read_line(&mut line).ok().filter(|n| *n > 0)?;
+                        if let Some(n) = line.to_lowercase().strip_prefix("content-length:") {
+                            length = n.trim().parse().ok()?;
+                        }
+                        if line.trim().is_empty() {
+                            break;
+                        }
+                    }
+                    let mut body = vec![0; length];
+                    reader.read_exact(&mut body).ok()?;
+                    let body: Value = serde_json::from_slice(&body).ok()?;
+                    noted.0.lock().ok()?.push(body.clone());
+                    noted.1.notify_all();
+                    let (status, text) = says(&body);
+                    let reply = match status {
+                        200 => json!({
+                            "id": "x", "object": "chat.completion", "created": 0, "model": body["model"],
+                            "choices": [{ "index": 0, "finish_reason": "stop",
+                                          "message": { "role": "assistant", "content": text } }],
+                            "usage": { "prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110 },
+                        }),
+                        _ => json!({ "error": { "message": text, "type": "error", "code": "invalid_api_key" } }),
+                    };
+                    let reply = reply.to_string();
+                    let head = format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\nconnection: close");
+                    write!(socket, "{head}\r\ncontent-length: {}\r\n\r\n{reply}", reply.len()).ok()
+                });
+            }
+        });
+        Self { address, seen }
+    }
+
+    /// How often it was asked.
+    pub(crate) fn calls(&self) -> usize {
+        self.seen.0.lock().expect("not poisoned").len()
+    }
+
+    /// Waits until it was asked this often.
+    pub(crate) fn wait_for(&self, calls: usize) {
+        let seen = self.seen.0.lock().expect("not poisoned");
+        let waited = self.seen.1.wait_timeout_while(seen, PATIENCE, |seen| seen.len() < calls).expect("not poisoned");
+        assert!(!waited.1.timed_out(), "waited in vain for {calls} requests");
+    }
+}
+
+/// The last message of a request.
+pub(crate) fn last_message(body: &Value) -> &str {
+    body["messages"].as_array().and_then(|m| m.last()?["content"].as_str()).unwrap_or_default()
+}

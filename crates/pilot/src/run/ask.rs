@@ -1,22 +1,21 @@
 //! Asking one model about the rows: concurrency, rate, cost cap, early stop, journal.
 
-use super::{Asked, Candidate, Journal, Plan, Sleep, Source, figures::quality, prompt, shots::Shots};
+use super::{
+    Asked, Candidate, Journal, Plan, Sleep, Source,
+    call::{FAILURES, Gauge, Opening},
+    figures::quality,
+    prompt,
+    shots::Shots,
+};
 use crate::sequential::{Comparison, Decision, Design, Question, Step, Values};
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicI64, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError},
 };
-use understudy_core::{Backend, Clock, Error, Money, RecordedAnswer, Result, Usage};
+use understudy_core::{Clock, Error, Money, RecordedAnswer, Result};
 use understudy_dataset::Row;
-
-/// Failures in a row after which a model is given up.
-const FAILURES: usize = 10;
 
 /// Why a model was not asked any more.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -39,7 +38,7 @@ pub struct Progress {
     pub done: usize,
     /// Rows for this model.
     pub total: usize,
-    /// USD spent by all models in this session.
+    /// USD spent by all models, earlier sessions included.
     pub spent_usd: f64,
 }
 
@@ -75,6 +74,8 @@ pub struct Runner<'a> {
 enum Reply {
     Answered(Box<RecordedAnswer>, Fresh),
     Failed(Error),
+    /// The journal does not take an answer: nothing more may be paid for.
+    Broken(Error),
     Skipped,
 }
 
@@ -84,40 +85,15 @@ enum Fresh {
     No,
 }
 
-/// What the requests under way share.
-struct Gauge {
-    spent: AtomicI64,
-    cap: Option<i64>,
-    capped: AtomicBool,
-    stopped: AtomicBool,
-    next_start: Mutex<Duration>,
-}
-
-impl Gauge {
-    /// Takes `most` nano-dollars out of the budget, if they are still there.
-    fn reserve(&self, most: i64) -> bool {
-        let Some(cap) = self.cap else { return true };
-        let taken = self.spent.fetch_add(most, Ordering::SeqCst) + most;
-        if taken > cap {
-            self.spent.fetch_sub(most, Ordering::SeqCst);
-            self.capped.store(true, Ordering::SeqCst);
-            return false;
-        }
-        true
-    }
-
-    fn settle(&self, reserved: i64, cost: i64) {
-        let reserved = if self.cap.is_some() { reserved } else { 0 };
-        self.spent.fetch_add(cost - reserved, Ordering::SeqCst);
-    }
-}
-
 impl Runner<'_> {
     /// Asks `candidate` about `rows`. With `baseline` (quality by row id) and a margin in the plan it stops as soon as
-    /// the verdict against it is certain. Requests that are under way when it stops are waited for: they are paid.
+    /// the verdict against it is certain. Requests that are under way when it stops are waited for: they are paid. The
+    /// first request goes alone, so that a wrong key is not tried a hundred times. An answer is in the journal the moment it comes,
+    /// whatever is still waited for before it.
     ///
     /// # Errors
-    /// `Data` when the journal cannot be written; what a failing model says is in the answers.
+    /// `Data` when the journal cannot be written; what the model says when it refuses from the start (a wrong key, a
+    /// name that it does not know, a server that is down). Later failures are in the answers.
     pub async fn ask<'r>(
         &mut self,
         candidate: &Candidate,
@@ -130,24 +106,49 @@ impl Runner<'_> {
         let key = format!("{} {}", candidate.name, candidate.fingerprint);
         let known: Vec<Option<RecordedAnswer>> = rows.iter().map(|row| self.known(candidate, &key, row)).collect();
         let mut comparison = self.comparison(candidate, rows.len(), baseline)?;
-        let gauge = Gauge {
-            spent: AtomicI64::new(self.spent.nanos()),
-            cap: self.plan.max_cost_usd.map(|usd| Money::from_usd(usd).map(Money::nanos)).transpose()?,
-            capped: AtomicBool::new(false),
-            stopped: AtomicBool::new(false),
-            next_start: Mutex::new(Duration::ZERO),
+        let plan = self.plan;
+        let clock = self.clock.clone();
+        let gauge = Gauge::new(plan, self.spent, clock.as_ref(), self.sleep)?;
+        let journal = Mutex::new(&mut *self.journal);
+        let (gauge_ref, known_ref, journal_ref, key_ref) = (&gauge, &known, &journal, &key);
+        let one = async |row: &Row| {
+            let Source::Live(backend) = &candidate.source else { return Reply::Skipped };
+            let examples = shots.map(|shots| shots.pick(&row.text, plan.shots)).unwrap_or_default();
+            let request = prompt::request(plan, candidate, row, &examples);
+            match gauge_ref.ask(candidate, backend.as_ref(), &request, |a| prompt::recorded(plan, a)).await {
+                Ok(Some(answer)) => {
+                    let mut journal = journal_ref.lock().unwrap_or_else(PoisonError::into_inner);
+                    match journal.put(key_ref, &row.id, &answer) {
+                        Ok(()) => Reply::Answered(Box::new(answer), Fresh::Yes),
+                        Err(error) => Reply::Broken(error),
+                    }
+                }
+                Ok(None) => Reply::Skipped,
+                Err(error) => Reply::Failed(error),
+            }
         };
-        let (plan, clock, sleep) = (self.plan, &self.clock, self.sleep);
-        let (gauge_ref, known_ref) = (&gauge, &known);
+        let (mut opening, mut early) = (Opening::default(), BTreeMap::new());
+        let unknown = (0..rows.len()).filter(|at| known[*at].is_none());
+        for at in unknown.take(Opening::REQUESTS) {
+            let reply = one(rows[at]).await;
+            let failed = match &reply {
+                Reply::Failed(error) if opening.is_hopeless(error) => return Err(error.clone()),
+                reply => matches!(reply, Reply::Failed(_)),
+            };
+            early.insert(at, reply);
+            if !failed {
+                break;
+            }
+        }
+        let (one, early) = (&one, &Mutex::new(early));
         let replies = stream::iter(rows.iter().enumerate()).map(|(at, row)| async move {
             if let Some(answer) = &known_ref[at] {
                 return Reply::Answered(Box::new(answer.clone()), Fresh::No);
             }
-            match &candidate.source {
-                Source::Recorded(_) => Reply::Skipped,
-                Source::Live(backend) => {
-                    one(plan, candidate, backend.as_ref(), row, shots, clock.as_ref(), sleep, gauge_ref).await
-                }
+            let asked = early.lock().unwrap_or_else(PoisonError::into_inner).remove(&at);
+            match asked {
+                Some(reply) => reply,
+                None => one(row).await,
             }
         });
         let mut replies = std::pin::pin!(replies.buffered(candidate.concurrency.max(1)));
@@ -159,11 +160,7 @@ impl Runner<'_> {
             match reply {
                 Reply::Answered(answer, fresh) => {
                     failures = 0;
-                    if fresh == Fresh::Yes {
-                        self.journal.put(&key, &row.id, &answer)?;
-                    } else {
-                        answers.resumed += 1;
-                    }
+                    answers.resumed += usize::from(fresh == Fresh::No);
                     let mut answer = *answer;
                     answer.quality = quality(plan, row, &answer).or(answer.quality);
                     let reference = baseline.and_then(|b| b.get(&row.id));
@@ -172,7 +169,7 @@ impl Runner<'_> {
                         && answers.ended == Ended::Done
                     {
                         answers.ended = Ended::Decided(decision);
-                        gauge.stopped.store(true, Ordering::SeqCst);
+                        gauge.stop();
                     }
                     answers.asked.push(Asked { row, answer });
                 }
@@ -182,22 +179,22 @@ impl Runner<'_> {
                     answers.first_error.get_or_insert_with(|| error.to_string());
                     if failures >= FAILURES && answers.ended == Ended::Done {
                         answers.ended = Ended::Failing(error.to_string());
-                        gauge.stopped.store(true, Ordering::SeqCst);
+                        gauge.stop();
                     }
                 }
+                Reply::Broken(error) => return Err(error),
                 Reply::Skipped => {}
             }
-            let spent = Money::from_nanos(gauge.spent.load(Ordering::SeqCst));
-            progress(Progress { done: at, total: rows.len(), spent_usd: spent.usd() });
+            progress(Progress { done: at, total: rows.len(), spent_usd: gauge.spent().usd() });
         }
-        if gauge.capped.load(Ordering::SeqCst) && answers.ended == Ended::Done {
+        if gauge.is_capped() && answers.ended == Ended::Done {
             answers.ended = Ended::CostCap;
         }
         if matches!(candidate.source, Source::Recorded(_)) {
             answers.resumed = 0;
         }
-        self.spent = Money::from_nanos(gauge.spent.load(Ordering::SeqCst));
-        self.journal.flush()?;
+        journal.lock().unwrap_or_else(PoisonError::into_inner).flush()?;
+        self.spent = gauge.spent();
         Ok(answers)
     }
 
@@ -224,60 +221,5 @@ impl Runner<'_> {
             planned: Some(planned as u64),
         })
         .map(Some)
-    }
-}
-
-#[expect(clippy::too_many_arguments, reason = "the shared state of one request; a struct would only rename it")]
-async fn one(
-    plan: &Plan,
-    candidate: &Candidate,
-    backend: &dyn Backend,
-    row: &Row,
-    shots: Option<&Shots<'_>>,
-    clock: &dyn Clock,
-    sleep: &Sleep,
-    gauge: &Gauge,
-) -> Reply {
-    if gauge.stopped.load(Ordering::SeqCst) {
-        return Reply::Skipped;
-    }
-    let examples = shots.map(|shots| shots.pick(&row.text, plan.shots)).unwrap_or_default();
-    let request = prompt::request(plan, candidate, row, &examples);
-    // At least three bytes a token, and the longest answer: what it can cost at most, about.
-    let most = Usage {
-        input_tokens: request.text_bytes().div_ceil(3) as u64 + 16,
-        output_tokens: u64::from(plan.max_tokens),
-        ..Usage::default()
-    };
-    let reserved = candidate.price.map_or(0, |price| price.cost(&most).nanos());
-    if !gauge.reserve(reserved) {
-        return Reply::Skipped;
-    }
-    if let Some(per_minute) = plan.per_minute {
-        let wait = {
-            let mut next = gauge.next_start.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = clock.monotonic();
-            let start = (*next).max(now);
-            *next = start + Duration::from_secs(60) / per_minute.max(1);
-            start.saturating_sub(now)
-        };
-        sleep(wait).await;
-    }
-    let began = clock.monotonic();
-    let answer = backend.answer(&request).await;
-    let took = clock.monotonic().saturating_sub(began);
-    match answer {
-        Ok(answer) => {
-            let mut recorded = prompt::recorded(plan, &answer);
-            let cost = candidate.price.map(|price| price.cost(&answer.usage));
-            gauge.settle(reserved, cost.map_or(0, Money::nanos));
-            recorded.cost_usd = cost.map(Money::usd);
-            recorded.latency_ms = Some(took.as_secs_f64() * 1000.0);
-            Reply::Answered(Box::new(recorded), Fresh::Yes)
-        }
-        Err(error) => {
-            gauge.settle(reserved, 0);
-            Reply::Failed(error)
-        }
     }
 }

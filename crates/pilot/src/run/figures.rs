@@ -53,11 +53,11 @@ fn same_label(a: &str, b: &str) -> bool {
     a.trim().eq_ignore_ascii_case(b.trim())
 }
 
-/// Measures a model; `None` when no row says what is right.
+/// Measures a model; `None` without answers. Where no row says what is right, only speed and cost are known.
 #[must_use]
 pub fn figures(plan: &Plan, asked: &[Asked<'_>], seed: Seed) -> Option<Figures> {
     let judged: Vec<&Asked<'_>> = asked.iter().filter(|a| a.row.gold().is_some()).collect();
-    if judged.is_empty() {
+    if asked.is_empty() {
         return None;
     }
     let mut figures = Figures {
@@ -70,6 +70,9 @@ pub fn figures(plan: &Plan, asked: &[Asked<'_>], seed: Seed) -> Option<Figures> 
         fields: BTreeMap::new(),
         invented: 0,
     };
+    if judged.is_empty() {
+        return Some(figures);
+    }
     let replies: Vec<&str> = judged.iter().map(|a| a.answer.reply().unwrap_or_default()).collect();
     match plan.task {
         Task::Classify => classify(plan, &judged, seed, &mut figures),

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions},
-    io::{Seek, SeekFrom, Write},
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 use understudy_core::{Error, RecordedAnswer, Result};
@@ -28,7 +28,8 @@ struct Entry {
     answer: RecordedAnswer,
 }
 
-/// Answers of one run.
+/// Answers of one run. Holds the file's lock as long as it lives: two processes in one folder would pay for the same
+/// answers twice and write into each other's lines.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
@@ -41,16 +42,28 @@ impl Journal {
     /// Opens or begins the journal of a run in `dir`.
     ///
     /// # Errors
-    /// `Invalid` when the folder holds another run; `Data` when the file cannot be read or written.
+    /// `Unavailable` when another process works there; `Invalid` when the folder holds another run; `Data` when the file
+    /// cannot be read or written.
     pub fn open(dir: &Path, header: &Header) -> Result<Self> {
         let path = dir.join("journal.jsonl");
         let failed = |e: std::io::Error| Error::data(format!("open the journal {}: {e}", path.display()));
         fs::create_dir_all(dir).map_err(failed)?;
-        let text = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(e) => return Err(failed(e)),
-        };
+        let mut options = OpenOptions::new();
+        let mut file = options.create(true).truncate(false).read(true).write(true).open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::unavailable(format!(
+                    "go on in {}: another process is at work there; wait for its end, or choose another --out",
+                    dir.display()
+                )));
+            }
+            // A file system without locks: nothing is lost by going on as if alone.
+            Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(e)) => return Err(failed(e)),
+        }
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).map_err(failed)?;
         // What follows the last line end was being written when the run broke off.
         let mut whole = text.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         let mut lines = text[..whole].split(|b| *b == b'\n').filter(|line| !line.is_empty());
@@ -80,7 +93,6 @@ impl Journal {
                 .with_param("out"));
             }
         }
-        let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
         file.set_len(whole as u64).map_err(failed)?;
         file.seek(SeekFrom::End(0)).map_err(failed)?;
         let mut journal = Self { path, file, waiting: 0, answers };
@@ -101,6 +113,12 @@ impl Journal {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.answers.is_empty()
+    }
+
+    /// What its answers cost, in USD; answers without a known price count as nothing.
+    #[must_use]
+    pub fn cost_usd(&self) -> f64 {
+        self.answers.values().filter_map(|answer| answer.cost_usd).sum()
     }
 
     /// The answer that a model gave to a row.
@@ -132,7 +150,10 @@ impl Journal {
     }
 
     fn line(&mut self, value: &impl Serialize) -> Result<()> {
-        let failed = |e: std::io::Error| Error::data(format!("write the journal {}: {e}", self.path.display()));
+        let failed = |e: std::io::Error| {
+            let what = format!("write the journal {}: {e}", self.path.display());
+            Error::data(format!("{what}; what was answered before is kept, and the same command goes on"))
+        };
         let mut line = serde_json::to_vec(value).map_err(|e| Error::internal(format!("write the journal: {e}")))?;
         line.push(b'\n');
         self.file.write_all(&line).map_err(failed)
@@ -172,6 +193,10 @@ mod tests {
         drop(Journal::open(empty.path(), &header).expect("new"));
         let taken = Journal::open(empty.path(), &Header { inputs: "b".into() }).expect("nothing was answered");
         assert!(taken.is_empty());
+        let held = Journal::open(dir.path(), &header).expect("ours");
+        let second = Journal::open(dir.path(), &header).expect_err("the folder is taken");
+        assert!(second.to_string().contains("another process"), "{second}");
+        drop(held);
         let other = Journal::open(dir.path(), &Header { inputs: "b".into() }).expect_err("another run");
         assert!(other.to_string().contains("--out"), "{other}");
     }

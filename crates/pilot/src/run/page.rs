@@ -1,8 +1,9 @@
 //! The report of a run: verdict, models side by side, paired comparison, both together, trust, errors, data.
 
 mod evidence;
+mod judge;
 
-use super::{Ended, Figures, Plan, Task, verdict::Finding, verdict::Tried};
+use super::{Ended, Figures, Judged, Plan, Task, verdict::Finding, verdict::Tried};
 use crate::{
     metrics::Metric,
     report::{
@@ -40,12 +41,19 @@ pub struct Setting {
 
 /// Lays the report out.
 #[must_use]
-pub fn page(plan: &Plan, tried: &[Tried<'_>], finding: Option<&Finding>, setting: &Setting) -> Report {
+pub fn page(
+    plan: &Plan,
+    tried: &[Tried<'_>],
+    finding: Option<&Finding>,
+    judged: Option<&Judged>,
+    setting: &Setting,
+) -> Report {
     let mut sections = vec![models(plan, tried)];
     if let Some(finding) = finding {
         sections.extend(evidence::paired(plan, finding, setting.epsilon));
         sections.extend(evidence::together(finding, tried, setting.epsilon));
     }
+    sections.extend(judged.map(judge::section));
     sections.extend(evidence::trust(tried));
     let recommended = finding.map(|f| f.recommended.as_str());
     let shown = tried.iter().find(|t| Some(t.candidate.name.as_str()) == recommended).or(tried.first());
@@ -53,18 +61,39 @@ pub fn page(plan: &Plan, tried: &[Tried<'_>], finding: Option<&Finding>, setting
         sections.extend(evidence::errors(plan, tried, shown));
     }
     sections.push(data(plan, setting));
+    let mut figures = finding.map_or_else(Vec::new, |f| first_screen(plan, tried, f));
+    figures.extend(judged.and_then(judge::key_figure));
+    let (verdict, lead) = said(finding, judged);
     Report {
         title: setting.title.clone(),
-        verdict: finding.map_or_else(|| "No model could be measured.".to_owned(), |f| f.sentence.clone()),
-        tone: if finding.is_none() { Tone::Bad } else { Tone::Plain },
-        lead: finding.map_or_else(
-            || "No row says what is right, so the answers are in outcomes.jsonl and nothing is judged.".to_owned(),
-            |f| f.because.clone(),
-        ),
-        figures: finding.map_or_else(Vec::new, |f| first_screen(plan, tried, f)),
+        verdict,
+        tone: if finding.is_none() && judged.is_none() { Tone::Bad } else { Tone::Plain },
+        lead,
+        figures,
         sections,
         commands: setting.commands.clone(),
         written: setting.written.clone(),
+    }
+}
+
+/// The verdict and what it rests on: measured quality where rows say what is right, else the judge.
+#[must_use]
+pub fn said(finding: Option<&Finding>, judged: Option<&Judged>) -> (String, String) {
+    let sentences =
+        |j: &Judged| j.pairs.iter().map(|p| p.sentence(&j.model, &j.baseline)).collect::<Vec<_>>().join(" ");
+    match (finding, judged) {
+        (Some(f), None) => (f.sentence.clone(), f.because.clone()),
+        (Some(f), Some(j)) => (f.sentence.clone(), format!("{} {}", f.because, sentences(j))),
+        (None, Some(j)) => {
+            let first = j.pairs.first().map_or_else(String::new, |p| p.sentence(&j.model, &j.baseline));
+            let rest = if j.pairs.len() > 1 { sentences(j) } else { String::new() };
+            let lead = format!("{rest} No row says what is right: the judge's preference is all there is.");
+            (first, lead.trim().to_owned())
+        }
+        (None, None) => (
+            "No model could be measured.".to_owned(),
+            "No row says what is right, so the answers are in outcomes.jsonl and nothing is judged.".to_owned(),
+        ),
     }
 }
 

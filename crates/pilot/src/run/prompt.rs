@@ -52,6 +52,31 @@ pub fn request(plan: &Plan, candidate: &Candidate, row: &Row, shots: &[&Row]) ->
     request
 }
 
+/// What was asked about a row, as a judge is told: the instructions (unless models got the bare text) and the row.
+#[must_use]
+pub fn question(plan: &Plan, row: &Row, bare: bool) -> String {
+    let own = row.system.as_deref().filter(|_| plan.task == Task::Generate);
+    let told = match (&plan.instruction, own) {
+        _ if bare && plan.task != Task::Classify => String::new(),
+        (Some(instruction), _) => instruction.clone(),
+        (None, Some(own)) => own.to_owned(),
+        (None, None) => instruction(plan),
+    };
+    let mut text = told.trim().to_owned();
+    if !text.is_empty() {
+        text.push_str("\n\n");
+    }
+    match row.messages.as_slice() {
+        [] | [_] => text.push_str(&row.text),
+        turns => {
+            for turn in turns {
+                let _ = writeln!(text, "{}: {}", turn.role.as_str(), turn.text);
+            }
+        }
+    }
+    text
+}
+
 /// What a model is told to do, where the user says nothing.
 #[must_use]
 pub fn instruction(plan: &Plan) -> String {

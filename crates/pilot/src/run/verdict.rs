@@ -13,7 +13,7 @@ pub struct Tried<'r> {
     pub candidate: Candidate,
     /// Its answers.
     pub answers: Answers<'r>,
-    /// Its figures; `None` when no row says what is right.
+    /// Its figures; `None` without answers.
     pub figures: Option<Figures>,
 }
 

@@ -26,8 +26,8 @@ use understudy_model::{catalogue::Kind, installed};
 use understudy_pilot::{
     report,
     run::{
-        Candidate, Finding, Journal, Margin, Plan, Runner, Source, Task, figures, journal::Header, judge, page,
-        shots::Shots, verdict::Tried, verdict::outcomes,
+        Candidate, Finding, Journal, Judged, Margin, Matches, Plan, Runner, Source, Task, figures, journal::Header,
+        page, shots::Shots, verdict,
     },
 };
 
@@ -64,6 +64,12 @@ pub(crate) struct RunArgs {
     /// Longest answer in tokens
     #[arg(long, default_value_t = 256, value_name = "N")]
     max_tokens: u32,
+    /// Let this model compare the answers of each model with the baseline's, each pair in both orders
+    #[arg(long, value_name = "NAME")]
+    judge: Option<String>,
+    /// Rows that the judge sees of each model at most; each costs two requests
+    #[arg(long, default_value_t = 200, value_name = "N", requires = "judge")]
+    judge_rows: usize,
     /// Compare with this model [default: the best]
     #[arg(long, value_name = "NAME")]
     baseline: Option<String>,
@@ -173,19 +179,48 @@ pub(super) async fn run(args: RunArgs, context: &Context) -> Result<()> {
     for wish in wishes(&args, task, &material, context)? {
         candidates.push(contenders.find(&wish).await?);
     }
+    let judge = match &args.judge {
+        Some(name) => Some(contenders.judge(name)?),
+        None => None,
+    };
     plan.check(&candidates)?;
+    if let Some(judge) = &judge {
+        plan.check(std::slice::from_ref(judge))?;
+        if candidates.len() < 2 {
+            return Err(Error::invalid("judge the answers: a judge compares; name at least two models with --model"));
+        }
+    }
     baseline_first(&mut candidates, args.baseline.as_deref())?;
-    let tried = ask(&plan, candidates, &material, &args, &mut journal, &clock).await?;
+    let spent = Money::from_usd(journal.cost_usd())?;
+    let (tried, spent) = ask(&plan, candidates, &material, &args, &mut journal, &clock, spent).await?;
     let margin = Margin { epsilon: args.epsilon, delta: args.delta };
-    let finding = judge(&plan, &tried, args.baseline.as_deref(), margin, clock.now())?;
-    let setting = show::setting(&args, &material, &out, &plan, finding.as_ref(), clock.now());
-    let result = show::result(&plan, &tried, finding.as_ref(), &setting, &out);
-    write(&out, &plan, &tried, finding.as_ref(), &setting, &result)?;
-    show::people(&plan, &tried, finding.as_ref(), &out);
+    let finding = verdict::judge(&plan, &tried, args.baseline.as_deref(), margin, clock.now())?;
+    let judged = match &judge {
+        Some(judge) => {
+            let baseline = finding.as_ref().map(|f| f.baseline.as_str()).or(args.baseline.as_deref());
+            let baseline = baseline.unwrap_or(&tried[0].candidate.name);
+            let matches = Matches { baseline, rows: args.judge_rows, seed };
+            let mut runner = runner(&plan, &mut journal, &clock, spent);
+            Some(ask_judge(&mut runner, judge, &tried, &matches).await?)
+        }
+        None => None,
+    };
+    let outcome = Outcome { tried, finding, judged };
+    let setting = show::setting(&args, &material, &out, &plan, outcome.finding.as_ref(), clock.now());
+    let result = show::result(&plan, &outcome, &setting, &out);
+    write(&out, &plan, &outcome, &setting, &result)?;
+    show::people(&plan, &outcome, &out);
     if args.open {
         show::open(&out.join("report.html"));
     }
     crate::commands::finish(context, &result)
+}
+
+/// What came of a run.
+struct Outcome<'r> {
+    tried: Vec<verdict::Tried<'r>>,
+    finding: Option<Finding>,
+    judged: Option<Judged>,
 }
 
 /// The models to try: those named, else the floor and what is installed and fits the task.
@@ -222,17 +257,16 @@ async fn ask<'m>(
     args: &RunArgs,
     journal: &mut Journal,
     clock: &Arc<SystemClock>,
-) -> Result<Vec<Tried<'m>>> {
+    mut spent: Money,
+) -> Result<(Vec<verdict::Tried<'m>>, Money)> {
     let rows = material.order(Seed(args.seed), args.limit);
     let shots = (plan.shots > 0).then(|| Shots::of(&material.train));
-    let sleep = |time| tokio::time::sleep(time).boxed();
-    let mut tried: Vec<Tried<'_>> = Vec::new();
-    let mut spent = Money::ZERO;
+    let mut tried: Vec<verdict::Tried<'_>> = Vec::new();
     let mut baseline: Option<BTreeMap<String, f64>> = None;
     for candidate in candidates {
         let total = candidate.limit.unwrap_or(rows.len()).min(rows.len());
         let bar = terminal::progress(total as u64, &candidate.name);
-        let mut runner = Runner { plan, clock: clock.clone(), sleep: &sleep, journal, spent };
+        let mut runner = runner(plan, journal, clock, spent);
         let mut progress = |p: understudy_pilot::run::Progress| {
             bar.set_position(p.done as u64);
             if p.spent_usd > 0.0 {
@@ -240,16 +274,7 @@ async fn ask<'m>(
             }
         };
         let asked = runner.ask(&candidate, &rows, shots.as_ref(), baseline.as_ref(), &mut progress);
-        // Ctrl-C ends the run here; what was answered is in the journal.
-        let answers = tokio::select! {
-            answers = asked => answers?,
-            _ = tokio::signal::ctrl_c() => {
-                return Err(Error::new(
-                    understudy_core::ErrorKind::Cancelled,
-                    "finish the pilot: it was interrupted; the same command goes on where it stopped",
-                ));
-            }
-        };
+        let answers = unless_interrupted(asked).await?;
         spent = runner.spent;
         bar.finish_and_clear();
         if let Some(error) = &answers.first_error {
@@ -266,9 +291,43 @@ async fn ask<'m>(
             let quality = |a: &understudy_pilot::run::Asked<'_>| Some((a.row.id.clone(), a.answer.quality?));
             baseline = Some(answers.asked.iter().filter_map(quality).collect());
         }
-        tried.push(Tried { candidate, answers, figures });
+        tried.push(verdict::Tried { candidate, answers, figures });
     }
-    Ok(tried)
+    Ok((tried, spent))
+}
+
+fn runner<'a>(plan: &'a Plan, journal: &'a mut Journal, clock: &Arc<SystemClock>, spent: Money) -> Runner<'a> {
+    Runner { plan, clock: clock.clone(), sleep: &|time| tokio::time::sleep(time).boxed(), journal, spent }
+}
+
+async fn ask_judge(
+    runner: &mut Runner<'_>,
+    judge: &Candidate,
+    tried: &[verdict::Tried<'_>],
+    matches: &Matches<'_>,
+) -> Result<Judged> {
+    let bar = terminal::progress(0, &format!("judge {}", judge.name));
+    let mut progress = |p: understudy_pilot::run::Progress| {
+        bar.set_length(p.total as u64);
+        bar.set_position(p.done as u64);
+    };
+    let judged = unless_interrupted(runner.prefer(judge, tried, matches, &mut progress)).await?;
+    bar.finish_and_clear();
+    if let Some(error) = &judged.first_error {
+        note(format_args!("  {}: {} verdicts failed; the first: failed to {error}", judge.name, judged.failed));
+    }
+    Ok(judged)
+}
+
+/// Ctrl-C ends the run here; what was answered is in the journal.
+async fn unless_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        done = work => done,
+        _ = tokio::signal::ctrl_c() => Err(Error::new(
+            understudy_core::ErrorKind::Cancelled,
+            "finish the pilot: it was interrupted; the same command goes on where it stopped",
+        )),
+    }
 }
 
 /// What makes two runs the same: answers of one may be taken into the other.
@@ -283,19 +342,23 @@ fn inputs(plan: &Plan, material: &Material, seed: Seed) -> String {
 fn write(
     out: &Path,
     plan: &Plan,
-    tried: &[Tried<'_>],
-    finding: Option<&Finding>,
+    outcome: &Outcome<'_>,
     setting: &page::Setting,
     result: &serde_json::Value,
 ) -> Result<()> {
+    let Outcome { tried, finding, judged } = outcome;
     let mut lines = Vec::new();
-    for outcome in outcomes(plan, &tried.iter().collect::<Vec<_>>()) {
+    for outcome in verdict::outcomes(plan, &tried.iter().collect::<Vec<_>>()) {
         let line = serde_json::to_string(&outcome).map_err(|e| Error::internal(format!("write outcomes: {e}")))?;
         writeln!(lines, "{line}").map_err(|e| Error::internal(format!("write outcomes: {e}")))?;
     }
     report::write_file(&out.join("outcomes.jsonl"), &lines)?;
     let json = serde_json::to_vec_pretty(result).map_err(|e| Error::internal(format!("write the result: {e}")))?;
     report::write_file(&out.join("result.json"), &json)?;
-    report::write(&out.join("report.html"), &page::page(plan, tried, finding, setting), result)?;
+    report::write(
+        &out.join("report.html"),
+        &page::page(plan, tried, finding.as_ref(), judged.as_ref(), setting),
+        result,
+    )?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What a pilot says: the verdict and a table on the terminal, the result as JSON, the setting of the report.
 
-use super::{RunArgs, data::Material};
+use super::{Outcome, RunArgs, data::Material};
 use crate::{
     commands::shown,
     terminal::{self, heading, note, say, table},
@@ -12,8 +12,8 @@ use understudy_pilot::{
     metrics::Metric,
     report::numbers::{dollars, duration},
     run::{
-        Finding, Plan, Task,
-        page::{DataCard, Setting},
+        Finding, Judged, Plan, Task,
+        page::{self, DataCard, Setting},
         verdict::Tried,
     },
 };
@@ -73,13 +73,9 @@ fn quoted(word: String) -> String {
 }
 
 /// The run as one object.
-pub(super) fn result(
-    plan: &Plan,
-    tried: &[Tried<'_>],
-    finding: Option<&Finding>,
-    setting: &Setting,
-    out: &Path,
-) -> Value {
+pub(super) fn result(plan: &Plan, outcome: &Outcome<'_>, setting: &Setting, out: &Path) -> Value {
+    let Outcome { tried, finding, judged } = outcome;
+    let finding = finding.as_ref();
     let model = |t: &Tried<'_>| {
         let mut object = t.figures.as_ref().map(understudy_pilot::run::Figures::object).unwrap_or_default();
         object.insert("what".into(), json!(t.candidate.what));
@@ -101,6 +97,7 @@ pub(super) fn result(
         "baseline": finding.map(|f| f.baseline.as_str()),
         "models": tried.iter().map(model).collect::<serde_json::Map<_, _>>(),
         "paired": finding.map(|f| &f.paired),
+        "judge": judged,
         "certificate": finding.and_then(|f| f.together.as_ref()?.certificate.as_ref()),
         "certificate_refusal": finding.and_then(|f| f.together.as_ref()?.refusal.as_ref()),
         "data": {
@@ -116,14 +113,12 @@ pub(super) fn result(
 }
 
 /// The verdict first, then the table, then where the report is.
-pub(super) fn people(plan: &Plan, tried: &[Tried<'_>], finding: Option<&Finding>, out: &Path) {
-    match finding {
-        Some(finding) => {
-            say(terminal::verdict(&finding.sentence, finding.recommended != finding.baseline || tried.len() == 1));
-            say(&finding.because);
-        }
-        None => say("No row says what is right: the answers are kept, nothing is judged."),
-    }
+pub(super) fn people(plan: &Plan, outcome: &Outcome<'_>, out: &Path) {
+    let Outcome { tried, finding, judged } = outcome;
+    let (verdict, because) = page::said(finding.as_ref(), judged.as_ref());
+    let good = finding.as_ref().is_some_and(|f| f.recommended != f.baseline || tried.len() == 1);
+    say(terminal::verdict(&verdict, good));
+    say(because);
     let (main, what) = plan.task.main_metric();
     let extra: &[(&str, &str)] = match plan.task {
         Task::Classify => &[("macro_f1", "macro F1"), ("ece", "ECE")],
@@ -157,11 +152,36 @@ pub(super) fn people(plan: &Plan, tried: &[Tried<'_>], finding: Option<&Finding>
     };
     heading("Models");
     say(table(&header, &right, tried.iter().map(row)));
+    if let Some(judged) = judged {
+        judge(judged);
+    }
     for t in tried {
         note(format_args!("  {}: {}", t.candidate.name, t.candidate.what));
     }
     say(format_args!("\nreport   {}", shown(&out.join("report.html"))));
     say(format_args!("answers  {}", shown(&out.join("outcomes.jsonl"))));
+}
+
+/// What the judge said about each model, and how far it agrees with itself.
+fn judge(judged: &Judged) {
+    heading(&format!("Judged by {} against {}", judged.model, judged.baseline));
+    let share = |m: Option<Metric>| {
+        m.map_or_else(
+            || "–".to_owned(),
+            |m| format!("{:.0} % ({:.0} – {:.0})", m.estimate * 100.0, m.low * 100.0, m.high * 100.0),
+        )
+    };
+    let row = |p: &understudy_pilot::run::preference::Preferred| {
+        let r = &p.report;
+        let mut row = vec![p.name.clone()];
+        row.extend([r.pairs, r.wins, r.losses, r.ties, p.identical, r.unreadable].map(|n| n.to_string()));
+        row.extend([share(r.agreement), share(r.position_bias)]);
+        row
+    };
+    let header = ["model", "pairs", "won", "lost", "tied", "same", "unread", "agrees with itself", "votes for a place"];
+    say(table(&header, &[1, 2, 3, 4, 5, 6, 7, 8], judged.pairs.iter().map(row)));
+    let cost = judged.cost_usd.map_or_else(|| "at an unknown price".to_owned(), |usd| format!("for {}", dollars(usd)));
+    note(format_args!("  {} verdicts {cost}, {} of them from before", judged.asked, judged.resumed));
 }
 
 /// Opens the report; that no browser is there is no error of the pilot.
