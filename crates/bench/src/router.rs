@@ -143,7 +143,8 @@ fn divide<'a>(examples: &[Example<'a>], train: usize, seed: Seed) -> (Vec<Exampl
 
 fn figures(test: &[Example<'_>], score: &dyn Fn(&Example<'_>) -> f64) -> Result<replay::Figures> {
     let side = |quality: f64| replay::Side { quality, ..replay::Side::default() };
-    let row = |e: &Example<'_>| replay::Row { small: side(e.small), large: side(e.large), score: score(e) };
+    let row =
+        |e: &Example<'_>| replay::Row { small: side(e.small), large: side(e.large), score: score(e), weight: 1.0 };
     replay::figures(&test.iter().map(row).collect::<Vec<_>>(), Stage::Before)
 }
 

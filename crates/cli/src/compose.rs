@@ -4,6 +4,7 @@
 //! again. What is no longer used is dropped with the last picture that holds it.
 
 use crate::config::{Config, ConfiguredTask, Latency, Local, Precision, RemoteModel, Source, Upstream};
+use crate::deployed::{Deployed, Origin};
 use crate::training::base_model;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,7 +12,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 use understudy_core::{
-    Backend, Capabilities, Clock, Embedder, Error, ModelName, Outcome, Place, Price, Result, Seed, outcome,
+    Backend, Capabilities, Clock, Embedder, Error, ModelName, Outcome, Place, Price, Result, Seed, TaskSpec, outcome,
 };
 use understudy_model::{
     artifact::{Artifact, Body},
@@ -139,24 +140,9 @@ impl Composer {
             }),
             None => None,
         };
-        let small = match &spec.small {
-            Some(small) if snapshot.models.contains_key(small.as_str()) => {
-                // A generative model of the catalogue: no artifact of ours, so no calibrated confidence either; it
-                // shadows, and its answers are recorded.
-                Some(SmallModel {
-                    model: snapshot.models[small.as_str()].clone(),
-                    hash: small.to_string(),
-                    certificate: None,
-                })
-            }
-            Some(path) => Some(self.small(&config_relative(config, path.as_str()), config, &spec, store).await?),
-            None => match store.deployment(&spec.name).await? {
-                Some(deployment) => {
-                    let artifact = store.artifact(&deployment.artifact).await?;
-                    Some(self.small(&artifact.path, config, &spec, store).await?)
-                }
-                None => None,
-            },
+        let small = match Deployed::of(configured, config, store).await? {
+            Some(deployed) => Some(self.small(deployed, config, &spec, store, snapshot).await?),
+            None => None,
         };
         if let Some(certificate) = small.as_ref().and_then(|small: &SmallModel| small.certificate.as_ref()) {
             let floors = self.audit_floors.lock().unwrap_or_else(PoisonError::into_inner);
@@ -168,35 +154,33 @@ impl Composer {
 
     async fn small(
         &self,
-        dir: &Path,
+        deployed: Deployed,
         config: &Config,
-        spec: &understudy_core::TaskSpec,
+        spec: &TaskSpec,
         store: &Store,
+        snapshot: &Snapshot,
     ) -> Result<SmallModel> {
-        let artifact = Artifact::read(dir)?;
-        if let Some(extra) = artifact.labels().find(|label| !spec.labels.iter().any(|known| known == label)) {
-            return Err(Error::invalid(format!(
-                "serve task `{}` with artifact {}: it knows the label `{}`, which the task does not have",
-                spec.name,
-                dir.display(),
-                extra
-            )));
-        }
-        let classifier = self.classifier(&artifact, &config.models_dir, config.server.threads)?;
-        let certificate = store
-            .certificate(&spec.name, artifact.hash())
-            .await?
-            // A certificate speaks about one large model and one bound; asking for less than it promises is fine.
-            // No answer under a promise that no audit could take back.
-            .filter(|c| c.monitored().is_ok())
-            .filter(|c| c.epsilon <= spec.epsilon && c.delta <= spec.delta)
-            .filter(|c| spec.large.is_none() || spec.large.as_ref() == Some(&c.large))
-            .map(Arc::new);
-        Ok(SmallModel {
-            model: Model { backend: Arc::new(classifier), price: Some(Price::LOCAL), owner: OURS.to_owned() },
-            hash: artifact.hash().to_owned(),
-            certificate,
-        })
+        let certificate = deployed.certificate(spec, store).await?;
+        let model = match &deployed.origin {
+            Origin::Named(name) => snapshot.models.get(name).cloned().ok_or_else(|| {
+                let name_of_task = &spec.name;
+                Error::invalid(format!("serve task `{name_of_task}`: its small model `{name}` is none that answers"))
+            })?,
+            Origin::Artifact(artifact) => {
+                let extra = artifact.labels().find(|label| !spec.labels.iter().any(|known| known == label));
+                if let Some(extra) = extra {
+                    return Err(Error::invalid(format!(
+                        "serve task `{}` with artifact {}: it knows the label `{extra}`, which the task does not have",
+                        spec.name,
+                        artifact.dir().display(),
+                    )));
+                }
+                let classifier = self.classifier(artifact, &config.models_dir, config.server.threads)?;
+                Model { backend: Arc::new(classifier), price: Some(Price::LOCAL), owner: OURS.to_owned() }
+            }
+        };
+        let tells = deployed.tells();
+        Ok(SmallModel { model, hash: deployed.hash, tells, gate: deployed.gate, certificate })
     }
 
     /// An artifact with its encoder, ready to answer.
@@ -486,10 +470,6 @@ pub(crate) fn cores(threads: usize) -> usize {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
     }
-}
-
-fn config_relative(config: &Config, path: &str) -> PathBuf {
-    config.base.join(path)
 }
 
 /// A shared encoder under the name that the configuration gives it.

@@ -121,6 +121,8 @@ pub(crate) struct ConfiguredTask {
     pub(crate) max_bytes: Option<usize>,
     /// A trained router's file, relative to the configuration.
     pub(crate) router: Option<PathBuf>,
+    /// A fitted gate's file, relative to the configuration.
+    pub(crate) gate: Option<PathBuf>,
 }
 
 impl Config {
@@ -419,7 +421,7 @@ impl Checker<'_> {
             delta: share("delta", raw.delta)?,
             languages: raw.languages.clone(),
         };
-        Ok(ConfiguredTask { spec, max_bytes: raw.input.max_bytes, router: raw.router.clone() })
+        Ok(ConfiguredTask { spec, max_bytes: raw.input.max_bytes, router: raw.router.clone(), gate: raw.gate.clone() })
     }
 
     fn choice<T: Copy>(&self, at: &[&str], value: &str, choices: &[(&str, T)]) -> Result<T> {

@@ -48,7 +48,8 @@ impl Gateway {
         let store = Store::open(&config.store.path, options)?;
         let shared = Shared::new(store.clone(), clock.clone(), fresh_seed(), config.server.limits);
         let composer = Arc::new(Composer::new(clock.clone(), fresh_seed())?);
-        let seen = Seen::now(path, &store).await;
+        let files = watched(path, &config);
+        let seen = Seen::now(&files, &store).await;
         shared.install(composer.compose(&config, &store).await?);
         let server = bind(config.server.listen).await?;
         let address = server.address()?;
@@ -57,6 +58,7 @@ impl Gateway {
         let server = tokio::spawn(server.run(shared.clone(), stop.clone()));
         let watcher = Watcher {
             path: path.to_owned(),
+            files,
             store: store.clone(),
             shared: shared.clone(),
             composer: composer.clone(),
@@ -70,9 +72,14 @@ impl Gateway {
         Ok(Self { address, store, shared, composer, clock, path: path.to_owned(), stop, server, watch, monitor })
     }
 
+    /// The configuration as its file says it now.
+    pub(crate) fn config(&self) -> Result<Config> {
+        Config::load(&self.path)
+    }
+
     /// Takes the configuration and the store in again, now.
     pub(crate) async fn reload(&self) -> Result<()> {
-        let config = Config::load(&self.path)?;
+        let config = self.config()?;
         self.shared.install(self.composer.compose(&config, &self.store).await?);
         Ok(())
     }
@@ -92,21 +99,29 @@ impl Gateway {
 /// What the last composition was made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
-    modified: Option<SystemTime>,
+    modified: Vec<Option<SystemTime>>,
     generation: u64,
 }
 
 impl Seen {
-    async fn now(path: &Path, store: &Store) -> Self {
-        let modified = std::fs::metadata(path).and_then(|m| m.modified()).ok();
+    async fn now(files: &[PathBuf], store: &Store) -> Self {
+        let modified = |file: &PathBuf| std::fs::metadata(file).and_then(|m| m.modified()).ok();
+        let modified = files.iter().map(modified).collect();
         // A store that cannot be read now is looked at again; requests report the fault.
         let generation = store.generation().await.unwrap_or(0);
         Self { modified, generation }
     }
 }
 
+/// The files whose edits are taken in: the configuration, and the routers and gates that it names.
+fn watched(path: &Path, config: &Config) -> Vec<PathBuf> {
+    let named = config.tasks.iter().flat_map(|task| [&task.router, &task.gate]).flatten();
+    std::iter::once(path.to_owned()).chain(named.map(|file| config.base.join(file))).collect()
+}
+
 struct Watcher {
     path: PathBuf,
+    files: Vec<PathBuf>,
     store: Store,
     shared: Arc<Shared>,
     composer: Arc<Composer>,
@@ -116,7 +131,7 @@ struct Watcher {
 }
 
 impl Watcher {
-    async fn run(self, mut seen: Seen, stop: CancellationToken) {
+    async fn run(mut self, mut seen: Seen, stop: CancellationToken) {
         let mut hangup = Hangup::new();
         loop {
             let asked = tokio::select! {
@@ -125,13 +140,16 @@ impl Watcher {
                 () = self.changed.notified() => true,
                 () = tokio::time::sleep(WATCH_INTERVAL) => false,
             };
-            let now = Seen::now(&self.path, &self.store).await;
+            let now = Seen::now(&self.files, &self.store).await;
             if now == seen && !asked {
                 continue;
             }
             let edited = now.modified != seen.modified;
-            seen = now;
-            match self.reload().await {
+            let files = self.files.clone();
+            let taken = self.reload().await;
+            // Files that are named for the first time were read just now; an edit since then is seen next time.
+            seen = if files == self.files { now } else { Seen::now(&self.files, &self.store).await };
+            match taken {
                 Ok(()) if edited => tracing::info!("took the configuration in"),
                 Ok(()) => tracing::info!("took deployments, certificates and alarms in"),
                 Err(error) => tracing::error!(%error, "failed to reload; what was served before goes on"),
@@ -139,8 +157,10 @@ impl Watcher {
         }
     }
 
-    async fn reload(&self) -> Result<()> {
+    async fn reload(&mut self) -> Result<()> {
         let config = Config::load(&self.path)?;
+        // Looked at from now on even where composing fails: the mended file is an edit.
+        self.files = watched(&self.path, &config);
         if config.server.listen != self.listen || config.store.path != self.store_path {
             tracing::warn!("[server] listen and [store] path change only with a restart");
         }

@@ -7,20 +7,22 @@
 
 use crate::{
     compose::Composer,
+    config::{Config, ConfiguredTask},
+    deployed::{Deployed, Origin},
+    pairs::Pairs,
     training::{self, TrainOptions, Trained},
 };
 use indicatif::ProgressBar;
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 use understudy_core::{
     Backend, Error, LossKind, ModelName, Request, Result, Seed, TaskName, TaskSpec, Timestamp, TraceId,
     hash::unit_interval,
 };
 use understudy_dataset::Example;
-use understudy_model::artifact::Artifact;
+use understudy_model::{artifact::Artifact, classifier::Classifier};
 use understudy_pilot::{Grid, Item, Report, Terms, certify};
+use understudy_route::gate::FittedGate;
+use understudy_serve::texts::TextPolicy;
 use understudy_store::{ArtifactRecord, LearningRow, Source, Store};
 
 /// Share of a task's rows that train; the others are kept for the certificate.
@@ -35,21 +37,23 @@ struct Sides {
 
 impl Sides {
     async fn of(store: &Store, task: &TaskName) -> Result<Self> {
-        let mut seen: HashMap<String, u32> = HashMap::new();
-        let mut rows: Vec<(String, LearningRow)> = store
-            .learning_rows(task)
-            .await?
-            .into_iter()
-            .map(|row| {
-                let before = seen.entry(row.input_hash.clone()).or_insert(0);
-                *before += 1;
-                (format!("{}-{before}", row.input_hash), row)
-            })
-            .collect();
+        let rows = store.learning_rows(task).await?.into_iter();
+        let mut rows: Vec<(String, LearningRow)> =
+            rows.map(|row| (row_name(&row.input_hash, row.occurrence), row)).collect();
         rows.sort_by(|a, b| a.0.cmp(&b.0));
-        let (train, certify) = rows.into_iter().partition(|(name, _)| unit_interval(name) < TRAIN_SHARE);
+        let (train, certify) = rows.into_iter().partition(|(name, _)| trains(name));
         Ok(Self { train, certify })
     }
+}
+
+/// The name of a request in its task's traffic: its text and how many came before with the same one.
+pub(crate) fn row_name(input_hash: &str, occurrence: u32) -> String {
+    format!("{input_hash}-{}", occurrence + 1)
+}
+
+/// Whether the request of this name trains; the others are kept for the certificate.
+pub(crate) fn trains(name: &str) -> bool {
+    unit_interval(name) < TRAIN_SHARE
 }
 
 /// Trains a head for a task from its recorded traffic, registers it and makes it the task's small model.
@@ -117,15 +121,17 @@ pub(crate) struct Certification {
     pub(crate) terms: Terms,
 }
 
-/// Certifies a task's small model on the recorded traffic that did not train it, and stores the certificate.
+/// Certifies a task's small model on the recorded traffic that did not train it, and stores the certificate. A
+/// classifier answers that traffic again; a generative model is judged by the answers it gave in shadow.
 pub(crate) async fn certify_from_traffic(
     store: &Store,
-    spec: &TaskSpec,
+    task: &ConfiguredTask,
+    config: &Config,
     composer: &Composer,
-    models_dir: &Path,
     now: Timestamp,
     bar: &ProgressBar,
 ) -> Result<Certification> {
+    let spec = &task.spec;
     let Some(large) = spec.large.clone() else {
         return Err(Error::invalid(format!(
             "certify task `{}` from its traffic: it is local-only, so no large model ever answered; certify it on \
@@ -133,26 +139,26 @@ pub(crate) async fn certify_from_traffic(
             spec.name
         )));
     };
-    let artifact = deployed(store, spec).await?;
-    let rows: Vec<(String, LearningRow)> = Sides::of(store, &spec.name)
-        .await?
-        .certify
-        .into_iter()
-        .filter(|(_, row)| row.large_label.is_some() && row.large.as_ref() == Some(&large))
-        .collect();
-    if rows.is_empty() {
+    let Some(deployed) = Deployed::of(task, config, store).await? else {
         return Err(Error::invalid(format!(
-            "certify task `{}`: no recorded answers of `{large}` are set aside for it; let the task observe for longer",
-            spec.name
+            "certify task `{}`: it has no small model; `understudy adapt finetune --task {}` makes one",
+            spec.name, spec.name
         )));
-    }
-    bar.set_length(rows.len() as u64);
-    let items = judge(&artifact, &rows, composer, models_dir, bar).await?;
-    let gold = rows.iter().all(|(_, row)| row.source == Source::Gold);
+    };
+    let (items, gold) = match &deployed.origin {
+        Origin::Artifact(artifact) => {
+            let classifier = composer.classifier(artifact, &config.models_dir, 0)?;
+            let rows = held_out(store, spec, &large).await?;
+            bar.set_length(rows.len() as u64);
+            let gold = rows.iter().all(|(_, row)| row.source == Source::Gold);
+            (judge(&classifier, deployed.gate.as_deref(), spec, &rows, gold, bar).await?, gold)
+        }
+        Origin::Named(_) => judged_in_shadow(store, spec, &deployed, config.store.texts).await?,
+    };
     let terms = Terms {
         task: spec.name.clone(),
-        small: artifact.manifest().name.clone(),
-        small_hash: artifact.hash().to_owned(),
+        small: deployed.name(),
+        small_hash: deployed.identity(),
         large,
         epsilon: spec.epsilon,
         delta: spec.delta,
@@ -166,44 +172,78 @@ pub(crate) async fn certify_from_traffic(
     Ok(Certification { report, items, terms })
 }
 
-/// The artifact that is a task's small model now.
-pub(crate) async fn deployed(store: &Store, spec: &TaskSpec) -> Result<Artifact> {
-    let Some(deployment) = store.deployment(&spec.name).await? else {
+/// Rows that did not train, with the large model's label.
+async fn held_out(store: &Store, spec: &TaskSpec, large: &ModelName) -> Result<Vec<(String, LearningRow)>> {
+    let rows: Vec<(String, LearningRow)> = Sides::of(store, &spec.name)
+        .await?
+        .certify
+        .into_iter()
+        .filter(|(_, row)| row.large_label.is_some() && row.large.as_ref() == Some(large))
+        .collect();
+    if rows.is_empty() {
         return Err(Error::invalid(format!(
-            "certify task `{}`: it has no small model; `understudy adapt finetune --task {}` makes one",
-            spec.name, spec.name
+            "certify task `{}`: no recorded answers of `{large}` are set aside for it; let the task observe for longer",
+            spec.name
         )));
-    };
-    Artifact::read(&store.artifact(&deployment.artifact).await?.path)
+    }
+    Ok(rows)
 }
 
-/// Lets the small model answer rows whose label is known.
+/// Items from the answers that a generative model gave in shadow, judged by the task's gate, and whether all of them
+/// have gold.
+async fn judged_in_shadow(
+    store: &Store,
+    spec: &TaskSpec,
+    deployed: &Deployed,
+    texts: TextPolicy,
+) -> Result<(Vec<Item>, bool)> {
+    let (name, task) = (deployed.name(), &spec.name);
+    let Some(gate) = &deployed.gate else {
+        return Err(Error::invalid(format!(
+            "certify task `{task}`: `{name}` gives no confidence by which answers could be kept; fit a gate (`understudy \
+             pilot replay --task {task} --gate auto --save-gate FILE`) and set gate = \"FILE\" in [task.{task}]"
+        )));
+    };
+    let rows: Vec<_> = Pairs::of(store, spec, deployed).await?.certify;
+    let rows: Vec<_> = rows.into_iter().filter(crate::pairs::Pair::is_shadowed).collect();
+    let gold = rows.iter().all(crate::pairs::Pair::has_gold);
+    let items: Vec<Item> = rows.iter().filter_map(|pair| pair.item(gate, gold, texts)).collect();
+    if items.is_empty() {
+        return Err(Error::invalid(format!(
+            "certify task `{task}`: no answers that `{name}` gave in shadow are set aside for it{}; let the task run in \
+             mode \"shadow\" for longer",
+            if rows.is_empty() { "" } else { " and were judged by this gate (their texts were not kept as they were)" }
+        )));
+    }
+    Ok((items, gold))
+}
+
+/// Lets a classifier answer rows whose label is known.
 async fn judge(
-    artifact: &Artifact,
+    classifier: &Classifier,
+    gate: Option<&FittedGate>,
+    spec: &TaskSpec,
     rows: &[(String, LearningRow)],
-    composer: &Composer,
-    models_dir: &Path,
+    gold: bool,
     bar: &ProgressBar,
 ) -> Result<Vec<Item>> {
     use futures_util::{StreamExt, TryStreamExt, stream};
-    let classifier = composer.classifier(artifact, models_dir, 0)?;
-    let gold = rows.iter().all(|(_, row)| row.source == Source::Gold);
     stream::iter(rows)
-        .map(|(id, row)| {
-            let classifier = &classifier;
-            async move {
-                let mut request = Request::new(TraceId::from_parts(0, 0), ModelName::from("auto"), Vec::new());
-                request.input = Some(row.input.clone());
-                let answer = classifier.answer(&request).await?;
-                bar.inc(1);
-                let (small, large) = (answer.label, row.large_label.as_ref());
-                let loss = match gold {
-                    true => small.as_ref() != Some(&row.label) && large == Some(&row.label),
-                    false => small.as_ref() != large,
-                };
-                let confidence = answer.confidence.map(|c| c.get());
-                Ok::<_, Error>(Item { id: id.clone(), confidence, loss_if_kept: loss })
-            }
+        .map(|(id, row)| async move {
+            let mut request = Request::new(TraceId::from_parts(0, 0), ModelName::from("auto"), Vec::new());
+            request.input = Some(row.input.clone());
+            let answer = classifier.answer(&request).await?;
+            bar.inc(1);
+            let confidence = match gate {
+                Some(gate) => gate.judge_answer(spec, &request, &answer),
+                None => answer.confidence,
+            };
+            let (small, large) = (answer.label, row.large_label.as_ref());
+            let loss = match gold {
+                true => small.as_ref() != Some(&row.label) && large == Some(&row.label),
+                false => small.as_ref() != large,
+            };
+            Ok::<_, Error>(Item { id: id.clone(), confidence: confidence.map(|c| c.get()), loss_if_kept: loss })
         })
         .buffered(64)
         .try_collect()

@@ -7,9 +7,11 @@ mod compose;
 mod config;
 mod contenders;
 mod demo;
+mod deployed;
 mod gateway;
 mod learning;
 mod monitor;
+mod pairs;
 mod terminal;
 mod training;
 

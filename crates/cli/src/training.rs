@@ -172,6 +172,13 @@ pub(crate) fn base_model(installed: &Installed) -> BaseModel {
     BaseModel { name: ModelName::new(installed.name.clone()), hash: sha256_hex(lines.concat().as_bytes()) }
 }
 
+/// Content hash of an installed generative model: of the file that is run.
+pub(crate) fn installed_hash(installed: &Installed) -> Result<String> {
+    let path = installed.gguf()?;
+    let file = installed.files.iter().find(|file| installed.dir().join(&file.path) == path);
+    Ok(file.map(|file| file.sha256.clone()).expect("the file is one of the installed ones"))
+}
+
 async fn embed(encoder: Encoder, data: &Cleaned, threads: usize, bar: &ProgressBar) -> Result<Matrix> {
     let options = ServiceOptions { threads: cores(threads), ..ServiceOptions::default() };
     let service = EncoderService::start(encoder, options);

@@ -26,6 +26,10 @@ pub struct Outcome {
     /// Gold label, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    /// How many requests of the traffic the row stands for, above 0; 1 where absent. One over the probability with
+    /// which it was recorded, where that was not certain (audits).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
     /// Answers by model name.
     pub models: BTreeMap<String, RecordedAnswer>,
 }
@@ -45,6 +49,9 @@ pub struct RecordedAnswer {
     /// Raw log-probability of the answer, or log of a self-check's P(true); not calibrated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logconf: Option<f64>,
+    /// Log-probability of each token of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_logprobs: Option<Vec<f64>>,
     /// Share of sampled votes for the answer, or a calibrated confidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confidence: Option<f64>,
@@ -99,6 +106,9 @@ pub fn read(name: &str, reader: impl BufRead) -> Result<Vec<Outcome>> {
         {
             return Err(at(format!("the quality of `{model}` is not in [0, 1]")));
         }
+        if outcome.weight.is_some_and(|weight| !(weight > 0.0 && weight.is_finite())) {
+            return Err(at("its weight is not above 0".to_owned()));
+        }
         if !seen.insert(outcome.id.clone()) {
             return Err(at(format!("id `{}` appears twice", outcome.id)));
         }
@@ -122,6 +132,7 @@ mod tests {
             (format!("{ok}\n{{"), "line 2"),
             (format!("{ok}\n\n{ok}"), "appears twice"),
             (ok.replace("1.0", "1.5"), "not in [0, 1]"),
+            (ok.replace("\"new\"", "\"weight\":0,\"new\""), "not above 0"),
             (String::new(), "no rows"),
         ] {
             let error = read("f", bad.as_bytes()).expect_err("invalid").to_string();

@@ -109,6 +109,21 @@ impl OutputForm {
         }
     }
 
+    /// A GBNF grammar of exactly the answers that mean one of the labels, for models that can be held to one. `None`
+    /// without labels, or where the answer states a confidence, which such a model does not have.
+    #[must_use]
+    pub fn grammar(&self, labels: &[String]) -> Option<String> {
+        let stated = |template: &String| template.contains(CONFIDENCE);
+        if labels.is_empty() || matches!(self, Self::Template(template) if stated(template)) {
+            return None;
+        }
+        let literal = |label: &String| {
+            let text = self.render(label, 0.0).replace('\\', "\\\\").replace('"', "\\\"");
+            format!("\"{}\"", text.replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t"))
+        };
+        Some(format!("root ::= {}\n", labels.iter().map(literal).collect::<Vec<_>>().join(" | ")))
+    }
+
     /// Reads the label out of a large model's answer: the inverse of [`OutputForm::render`], lenient in white space,
     /// letter case, quotes and a closing full stop. `None` when no label of the task is meant.
     #[must_use]
@@ -185,6 +200,17 @@ mod tests {
         assert_eq!(rule.cut("Classify:\n<mail>\nhi </mail> thanks"), Some("hi"));
         assert_eq!(rule.cut("no markers"), None);
         assert_eq!(InputRule::default().cut(" all "), Some("all"));
+    }
+
+    #[test]
+    fn a_grammar_holds_the_rendered_labels_and_nothing_else() {
+        let grammar = |form: OutputForm| form.grammar(&labels());
+        let quoted = r#"root ::= "spam" | "ham" | "a \"b\"""#;
+        assert_eq!(grammar(OutputForm::Label), Some(format!("{quoted}\n")));
+        let braces = grammar(OutputForm::Template("{\"is\":\"{label}\"}".into())).expect("labels");
+        assert!(braces.starts_with(r#"root ::= "{\"is\":\"spam\"}" | "#), "{braces}");
+        assert_eq!(grammar(OutputForm::Template("{label} {confidence}".into())), None);
+        assert_eq!(OutputForm::Label.grammar(&[]), None);
     }
 
     #[test]

@@ -52,6 +52,9 @@ pub struct Row {
     pub large: Side,
     /// The higher, the more reason to ask the large model; finite.
     pub score: f64,
+    /// How many requests the row stands for, above 0: 1, or one over the probability with which it was recorded. Every
+    /// mean is then a self-normalised inverse-propensity one.
+    pub weight: f64,
 }
 
 /// What one threshold does.
@@ -135,6 +138,9 @@ fn check(rows: &[Row]) -> Result<()> {
     for (index, row) in rows.iter().enumerate() {
         if !row.score.is_finite() {
             return Err(Error::invalid(format!("replay: the score of row {} is {}", index + 1, row.score)));
+        }
+        if !(row.weight > 0.0 && row.weight.is_finite()) {
+            return Err(Error::invalid(format!("replay: the weight of row {} is {}", index + 1, row.weight)));
         }
         if [row.small, row.large].iter().any(|side| !(0.0..=1.0).contains(&side.quality)) {
             return Err(Error::invalid(format!("replay: a quality of row {} is not in [0, 1]", index + 1)));

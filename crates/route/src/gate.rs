@@ -1,6 +1,7 @@
 //! The gate of a cascade: which answers of the small model are kept.
 
 pub mod fitted;
+pub mod served;
 pub mod signals;
 mod text;
 

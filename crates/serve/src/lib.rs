@@ -12,6 +12,7 @@ mod metrics;
 mod pipeline;
 mod record;
 pub mod server;
+mod small;
 pub mod state;
 pub mod texts;
 

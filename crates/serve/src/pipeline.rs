@@ -9,13 +9,14 @@
 use crate::{
     client::{Client, Item, Meta, Reply},
     record::{self, Draft},
+    small::Judged,
     state::{Model, Shared, SmallModel, Snapshot, Task},
 };
 use futures_util::{FutureExt, StreamExt};
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 use understudy_core::{
-    Answer, Error, ErrorKind, Event, ModelName, Place, Request, Result, Role, Usage, hash::unit_interval,
+    Answer, Error, ErrorKind, Event, ModelName, Place, Request, Result, Role, TaskSpec, Usage, hash::unit_interval,
     request::Delivery,
 };
 use understudy_route::{
@@ -68,7 +69,7 @@ impl Exchange {
                     let part = if route_of(tier, &parts) == Route::Local { Tier::Small } else { tier };
                     self.draft.call(part, self.as_call(tier, &parts, &outcome));
                     let next = match &outcome.result {
-                        Ok(answer) => cascade.on(Ok(answer)),
+                        Ok(judged) => cascade.on(Ok(&judged.answer)),
                         Err(error) => cascade.on(Err(error)),
                     };
                     self.draft.decision(cascade.decision());
@@ -76,7 +77,7 @@ impl Exchange {
                         Err(error) if error.kind() == ErrorKind::Cancelled => {
                             return self.fail(error, Ending::ClientLeft).await;
                         }
-                        result => last = result.ok(),
+                        result => last = result.ok().map(|judged| judged.answer),
                     }
                     next
                 }
@@ -144,6 +145,9 @@ impl Exchange {
         // Only an answer that will be handed over whatever it says may be streamed: the gate needs whole answers.
         let streams = tier == Tier::Large && request.delivery == Delivery::Stream;
         let mut heard = Heard::default();
+        let small = parts.small(tier);
+        let asked = small.map(|(small, task)| small.request(task, request));
+        let asked = asked.as_ref().unwrap_or(request);
         let work = async {
             if streams {
                 let route = route_of(tier, parts);
@@ -151,7 +155,7 @@ impl Exchange {
             } else {
                 tokio::select! {
                     biased;
-                    result = model.backend.answer(request) => result,
+                    result = model.backend.answer(asked) => result,
                     () = self.client.left() => Err(left_early()),
                 }
             }
@@ -168,15 +172,20 @@ impl Exchange {
         // What was streamed before a break was generated, and is billed by the provider.
         let partial = (streams && heard.began && result.is_err())
             .then(|| Usage::estimate(request.text_bytes(), heard.text.len()));
+        let result = result.map(|answer| match small {
+            Some((small, task)) => small.judge(task, request, answer),
+            None => Judged::bare(answer),
+        });
         Asked { result, took, partial, heard: heard.text }
     }
 
     fn as_call(&self, tier: Tier, parts: &Parts, asked: &Asked) -> Call {
-        let spec = parts.task.as_ref().map(|task| &task.spec);
-        let mut call = record::call(parts.model(tier), spec, &asked.result, asked.took, self.snapshot.texts);
-        if tier == Tier::Small {
-            call.artifact = parts.small.as_ref().map(|small| small.hash.clone());
+        if let Some((small, task)) = parts.small(tier) {
+            return small.call(task, &asked.result, asked.took, self.snapshot.texts);
         }
+        let spec = parts.task.as_ref().map(|task| &task.spec);
+        let answer = asked.result.as_ref().map(|judged| &judged.answer);
+        let mut call = record::call(parts.model(tier), spec, answer, asked.took, self.snapshot.texts);
         if let Some(usage) = asked.partial {
             call.cost = parts.model(tier).price.map(|price| price.cost(&usage));
             call.usage = usage;
@@ -232,11 +241,17 @@ impl Parts {
             Tier::Large => self.large.as_ref().expect("a plan asks only models that are there"),
         }
     }
+
+    /// The small model and its task, where `tier` is the small one.
+    fn small(&self, tier: Tier) -> Option<(&SmallModel, &TaskSpec)> {
+        let (small, task) = self.small.as_ref().zip(self.task.as_ref())?;
+        (tier == Tier::Small).then_some((small, &task.spec))
+    }
 }
 
 /// What came of asking one model.
 struct Asked {
-    result: Result<Answer>,
+    result: Result<Judged>,
     took: Duration,
     /// Estimated tokens of a stream that broke off.
     partial: Option<Usage>,
@@ -335,16 +350,21 @@ async fn gather(
 ) {
     request.delivery = Delivery::Whole;
     let model = parts.model(tier);
+    let small = parts.small(tier);
+    let asked = small.map(|(small, task)| small.request(task, &request));
     let began = shared.clock.monotonic();
-    let result = tokio::time::timeout(shared.limits.request, model.backend.answer(&request))
+    let result = tokio::time::timeout(shared.limits.request, model.backend.answer(asked.as_ref().unwrap_or(&request)))
         .await
         .unwrap_or_else(|_| Err(Error::new(ErrorKind::Deadline, "answer an audit in time")));
     let took = shared.clock.monotonic().saturating_sub(began);
     let spec = parts.task.as_ref().map(|task| &task.spec);
-    let mut call = record::call(model, spec, &result, took, snapshot.texts);
-    if tier == Tier::Small {
-        call.artifact = parts.small.as_ref().map(|small| small.hash.clone());
-    }
+    let call = match small {
+        Some((small, task)) => {
+            let judged = result.map(|answer| small.judge(task, &request, answer));
+            small.call(task, &judged, took, snapshot.texts)
+        }
+        None => record::call(model, spec, result.as_ref(), took, snapshot.texts),
+    };
     let agreed = spec.and_then(|spec| record::agreement(spec, draft.replied(), &call));
     let task = spec.map_or("", |spec| spec.name.as_str());
     shared.meters.observe_audit(task, &call, agreed);

@@ -18,7 +18,7 @@ use understudy_store::{Call, Ending, Route, Trace};
 pub(crate) fn call(
     model: &Model,
     spec: Option<&TaskSpec>,
-    result: &Result<Answer>,
+    result: Result<&Answer, &Error>,
     took: Duration,
     texts: TextPolicy,
 ) -> Call {
@@ -28,6 +28,9 @@ pub(crate) fn call(
         text: None,
         label: None,
         confidence: None,
+        gate: None,
+        own_confidence: None,
+        token_logprobs: None,
         usage: Usage::default(),
         cost: None,
         latency_us: micros(took),

@@ -14,7 +14,10 @@ use std::{
 };
 use tokio_util::task::TaskTracker;
 use understudy_core::{Backend, Certificate, Clock, ModelName, Price, Result, Seed, TaskSpec, hash::sha256_hex};
-use understudy_route::Router;
+use understudy_route::{
+    Router,
+    gate::{FittedGate, served::Tells},
+};
 use understudy_store::Store;
 
 /// A model that can be asked.
@@ -33,9 +36,13 @@ pub struct Model {
 pub struct SmallModel {
     /// Answers.
     pub model: Model,
-    /// Content hash of its artifact, to which certificates are bound.
+    /// Content hash of its artifact or file. Certificates are bound to it, behind a gate to [`FittedGate::bind`].
     pub hash: String,
-    /// The valid certificate for this model and task.
+    /// What it tells about its own answers.
+    pub tells: Tells,
+    /// Judges its answers in place of its own confidence.
+    pub gate: Option<Arc<FittedGate>>,
+    /// The valid certificate for this model, gate and task.
     pub certificate: Option<Arc<Certificate>>,
 }
 

@@ -1,6 +1,8 @@
 //! Traces as material for learning: a text and the label it should have.
 
-use crate::{Store, row, trace::Trace};
+use crate::{Call, Route, Store, row, trace::Trace};
+use rusqlite::Connection;
+use std::collections::HashMap;
 use understudy_core::{Confidence, Result, TaskName, Timestamp, TraceId};
 
 /// Where a label comes from.
@@ -21,6 +23,8 @@ pub struct LearningRow {
     pub input: String,
     /// SHA-256 of the text as it was before any redaction: the base of splits.
     pub input_hash: String,
+    /// How many requests of the task with this text came before.
+    pub occurrence: u32,
     /// The label it should have: gold where there is one, else the large model's.
     pub label: String,
     /// Where the label comes from.
@@ -45,6 +49,8 @@ pub struct LearningRow {
 pub struct DecisionRow {
     /// Content hash of the small model's artifact.
     pub small_hash: Option<String>,
+    /// Content hash of the fitted gate that gave the confidence.
+    pub gate: Option<String>,
     /// Its confidence.
     pub confidence: Option<Confidence>,
     /// Whether its answer was the reply.
@@ -60,15 +66,18 @@ pub struct DecisionRow {
 
 impl DecisionRow {
     fn of(trace: Trace) -> Option<Self> {
-        let label = |call: Option<&crate::Call>| call.filter(|call| call.error.is_none()).and_then(|c| c.label.clone());
-        let small = trace.small_part()?;
-        let own = label(Some(small))?;
-        let lost = label(trace.large_part()).map(|large| match &trace.gold {
-            Some(gold) => own != *gold && large == *gold,
-            None => own != large,
+        let small = trace.small_part().filter(|call| call.error.is_none())?;
+        let large = trace.large_part().filter(|call| call.error.is_none());
+        let lost = large.and_then(|large| match (&small.label, &large.label, &trace.gold) {
+            (own, Some(large), Some(gold)) => Some(own.as_ref() != Some(gold) && large == gold),
+            (own, Some(large), None) => Some(own.as_ref() != Some(large)),
+            // A label against an answer without one is a difference, as it is for audits; without any, texts are.
+            (Some(_), None, _) => Some(true),
+            (None, None, _) => Some(small.text.as_deref()?.trim() != large.text.as_deref()?.trim()),
         });
         Some(Self {
             small_hash: small.artifact.clone(),
+            gate: small.gate.clone(),
             confidence: small.confidence,
             kept: trace.route == crate::Route::Local,
             audit_probability: trace.audit_probability,
@@ -79,7 +88,7 @@ impl DecisionRow {
 }
 
 impl LearningRow {
-    fn of(trace: Trace) -> Option<Self> {
+    fn of(trace: Trace, occurrence: u32) -> Option<Self> {
         let label = |call: Option<&crate::Call>| call.filter(|call| call.error.is_none()).and_then(|c| c.label.clone());
         let (small_label, large_label) = (label(trace.small_part()), label(trace.large_part()));
         let (label, source) = match (trace.gold.clone(), large_label.clone()) {
@@ -99,7 +108,59 @@ impl LearningRow {
             small_confidence: small.and_then(|call| call.confidence),
             small_hash: small.and_then(|call| call.artifact.clone()),
             input_hash: trace.input_hash,
+            occurrence,
             input: trace.input?,
+        })
+    }
+}
+
+/// One request that both models answered: a reply and its audit, both steps of an escalation, or a reply and its shadow.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PairRow {
+    /// The request.
+    pub id: TraceId,
+    /// The text.
+    pub input: String,
+    /// SHA-256 of the text as it was before any redaction.
+    pub input_hash: String,
+    /// How many requests of the task with this text came before.
+    pub occurrence: u32,
+    /// The small model's part.
+    pub small: Call,
+    /// The large model's part.
+    pub large: Call,
+    /// The right label, from feedback.
+    pub gold: Option<String>,
+    /// The way the request took.
+    pub route: Route,
+    /// The probability, fixed before the request, with which both were asked given what the small model answered:
+    /// that of the audit for a kept answer, else 1. Above 0.
+    pub probability: f64,
+}
+
+impl PairRow {
+    fn of(mut trace: Trace, occurrence: u32) -> Option<Self> {
+        let probability = match trace.route {
+            Route::Local => trace.audit_probability.filter(|p| trace.audited && *p > 0.0)?,
+            _ => 1.0,
+        };
+        let (small, large) = match (trace.small.take(), trace.large.take()) {
+            (Some(small), Some(large)) => (small, large),
+            (Some(small), None) => (small, trace.audit.take()?),
+            (None, Some(large)) => (trace.audit.take()?, large),
+            (None, None) => return None,
+        };
+        (small.error.is_none() && large.error.is_none()).then_some(())?;
+        Some(Self {
+            id: trace.id,
+            input: trace.input?,
+            input_hash: trace.input_hash,
+            occurrence,
+            small,
+            large,
+            gold: trace.gold,
+            route: trace.route,
+            probability,
         })
     }
 }
@@ -112,15 +173,16 @@ impl Store {
     /// `Unavailable` or `Data` when the file cannot be read.
     pub async fn learning_rows(&self, task: &TaskName) -> Result<Vec<LearningRow>> {
         let task = task.to_string();
-        self.read("read learning rows", move |connection| {
-            // The messages are not needed, and they are most of a row.
-            let columns = row::COLUMNS.replace(" request,", " NULL,");
-            let sql = format!("SELECT {columns} FROM trace WHERE task = ?1 AND input IS NOT NULL ORDER BY at, id");
-            let mut statement = connection.prepare_cached(&sql)?;
-            let rows = statement.query_map([task], |row| row::read(row).map(LearningRow::of))?;
-            rows.filter_map(rusqlite::Result::transpose).collect()
-        })
-        .await
+        self.read("read learning rows", move |connection| numbered(connection, &task, LearningRow::of)).await
+    }
+
+    /// Every request of `task` that both models answered and whose text was kept, oldest first.
+    ///
+    /// # Errors
+    /// `Unavailable` or `Data` when the file cannot be read.
+    pub async fn pair_rows(&self, task: &TaskName) -> Result<Vec<PairRow>> {
+        let task = task.to_string();
+        self.read("read answers of both models", move |connection| numbered(connection, &task, PairRow::of)).await
     }
 
     /// Every request of `task` that the small model answered, oldest first.
@@ -138,4 +200,30 @@ impl Store {
         })
         .await
     }
+}
+
+/// Rows of a task whose text is known, oldest first, each with the number of earlier ones of the same text. All of them
+/// are counted, whatever is then made of them: a row's number never changes.
+fn numbered<T>(
+    connection: &Connection,
+    task: &str,
+    make: impl Fn(Trace, u32) -> Option<T>,
+) -> rusqlite::Result<Vec<T>> {
+    // The messages are not needed, and they are most of a row.
+    let columns = row::COLUMNS.replace(" request,", " NULL,");
+    let sql = format!("SELECT {columns} FROM trace WHERE task = ?1 AND input IS NOT NULL ORDER BY at, id");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut seen: HashMap<String, u32> = HashMap::new();
+    let rows = statement.query_map([task], row::read)?;
+    rows.filter_map(|trace| {
+        let trace = match trace {
+            Ok(trace) => trace,
+            Err(error) => return Some(Err(error)),
+        };
+        let before = seen.entry(trace.input_hash.clone()).or_insert(0);
+        let occurrence = *before;
+        *before += 1;
+        make(trace, occurrence).map(Ok)
+    })
+    .collect()
 }

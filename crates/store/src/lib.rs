@@ -20,7 +20,7 @@ mod writer;
 
 pub use audit::{Audit, AuditRow, AuditSequence, Feedback};
 pub use certificates::{CertificateState, Withdrawal};
-pub use learning::{DecisionRow, LearningRow, Source};
+pub use learning::{DecisionRow, LearningRow, PairRow, Source};
 pub use query::{Order, RouteStats, TraceFilter, TraceStats};
 pub use registry::{ArtifactRecord, Deployment};
 pub use schema::Durability;

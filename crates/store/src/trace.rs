@@ -86,8 +86,17 @@ pub struct Call {
     pub text: Option<String>,
     /// The label read out of the answer, for a classification task.
     pub label: Option<String>,
-    /// Calibrated confidence.
+    /// Calibrated confidence: the gate's where one judged, else the model's own.
     pub confidence: Option<Confidence>,
+    /// Content hash of the fitted gate that gave the confidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<String>,
+    /// The model's own confidence, where a gate judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_confidence: Option<Confidence>,
+    /// Log-probability of each token of a small model's answer, to a thousandth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_logprobs: Option<Vec<f64>>,
     /// Tokens.
     pub usage: Usage,
     /// Price of the call; `None` when no price is known. Never a silent zero.

@@ -3,7 +3,8 @@
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 use std::{collections::HashMap, f64::consts::TAU, time::Duration};
 use understudy_core::{
-    Answer, AnswerStream, Backend, Capabilities, Error, Event, ModelName, Outcome, Request, Result, Role, Seed, Usage,
+    Answer, AnswerStream, Backend, Capabilities, Error, Event, ModelName, Outcome, Request, Result, Role, Seed,
+    TokenLogprob, Usage,
     hash::{sha256_hex, unit_interval},
 };
 
@@ -34,6 +35,7 @@ struct Reply {
     latency_ms: Option<f64>,
     tokens_in: Option<u64>,
     tokens_out: Option<u64>,
+    token_logprobs: Option<Vec<f64>>,
 }
 
 /// Answers from a record. A prompt that is not in it is an error.
@@ -89,6 +91,7 @@ impl Recorded {
                 latency_ms: answer.latency_ms,
                 tokens_in: answer.tokens_in,
                 tokens_out: answer.tokens_out,
+                token_logprobs: answer.token_logprobs,
             });
             let system = outcome.system.as_deref().unwrap_or("");
             model.by_conversation.entry(conversation_key(system, &outcome.prompt)).or_insert(index);
@@ -138,7 +141,11 @@ impl Recorded {
             estimated: reply.tokens_in.is_none() || reply.tokens_out.is_none(),
         };
         let latency = self.latency.of(user, reply.latency_ms);
-        Ok((Answer::text(self.name.clone(), reply.text.clone(), usage), latency))
+        let mut answer = Answer::text(self.name.clone(), reply.text.clone(), usage);
+        if request.sampling.logprobs.is_some() {
+            answer.logprobs = reply.token_logprobs.as_deref().map(logprobs);
+        }
+        Ok((answer, latency))
     }
 }
 
@@ -159,6 +166,12 @@ impl Latency {
             }
         }
     }
+}
+
+/// Recorded log-probabilities; which bytes each token had was not recorded.
+#[expect(clippy::cast_possible_truncation, reason = "a log-probability")]
+fn logprobs(tokens: &[f64]) -> Vec<TokenLogprob> {
+    tokens.iter().map(|&p| TokenLogprob { bytes: Vec::new(), logprob: p as f32, top: Vec::new() }).collect()
 }
 
 fn conversation_key(system: &str, user: &str) -> String {

@@ -156,6 +156,7 @@ pub(super) struct Task {
     pub(super) large: Option<String>,
     pub(super) small: Option<String>,
     pub(super) router: Option<PathBuf>,
+    pub(super) gate: Option<PathBuf>,
     #[serde(default)]
     pub(super) labels: Vec<String>,
     #[serde(default)]

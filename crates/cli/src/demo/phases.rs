@@ -85,15 +85,11 @@ pub(super) async fn run(
     let began = gateway.clock.monotonic();
     terminal::heading("3 · Certify");
     let bar = terminal::progress(observed.len() as u64 / 2, "judging held-out requests");
-    let certification = learning::certify_from_traffic(
-        &gateway.store,
-        &spec,
-        &gateway.composer,
-        &context.models_dir,
-        gateway.clock.now(),
-        &bar,
-    )
-    .await?;
+    let config = gateway.config()?;
+    let task = config.tasks.first().ok_or_else(|| Error::internal("find the demo's task"))?;
+    let certification =
+        learning::certify_from_traffic(&gateway.store, task, &config, &gateway.composer, gateway.clock.now(), &bar)
+            .await?;
     bar.finish_and_clear();
     announce(&certification, args, &took(began));
 

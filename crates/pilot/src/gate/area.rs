@@ -57,6 +57,7 @@ mod tests {
                 small: side(quality(i, 7, 6)),
                 large: side(quality(i, 3, 8)),
                 score: f64::from(i * 13 % 23),
+                weight: 1.0,
             })
             .collect();
         let scores: Vec<f64> = rows.iter().map(|row| -row.score).collect();

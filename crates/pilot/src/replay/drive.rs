@@ -26,7 +26,7 @@ pub(super) fn curve(rows: &[Row], limits: &[f64], stage: Stage) -> Result<Vec<Po
         for row in rows {
             stand_in.send(row, limit, stage, &mut tally)?;
         }
-        curve.push(tally.point(limit, rows.len()));
+        curve.push(tally.point(limit));
     }
     Ok(curve)
 }
@@ -97,11 +97,11 @@ impl StandIn {
         loop {
             match step {
                 Step::Ask(tier) => {
-                    tally.asked(side(row, tier));
+                    tally.asked(side(row, tier), row.weight);
                     step = cascade.on(Ok(&answer));
                 }
                 Step::Reply { from, .. } => {
-                    tally.replied(side(row, from), from);
+                    tally.replied(side(row, from), from, row.weight);
                     return Ok(());
                 }
                 Step::Fail(error) => return Err(error),
@@ -125,7 +125,9 @@ fn side(row: &Row, tier: Tier) -> &Side {
 
 /// Sums over the requests of one point.
 struct Tally {
-    kept: u64,
+    /// Requests that the rows stand for.
+    weight: f64,
+    kept: f64,
     quality: f64,
     cost_usd: Option<f64>,
     latency_ms: Option<f64>,
@@ -133,27 +135,28 @@ struct Tally {
 
 impl Default for Tally {
     fn default() -> Self {
-        Self { kept: 0, quality: 0.0, cost_usd: Some(0.0), latency_ms: Some(0.0) }
+        Self { weight: 0.0, kept: 0.0, quality: 0.0, cost_usd: Some(0.0), latency_ms: Some(0.0) }
     }
 }
 
 impl Tally {
     /// Whoever is asked is paid and waited for. One unknown makes the sum unknown.
-    fn asked(&mut self, side: &Side) {
-        self.cost_usd = self.cost_usd.zip(side.cost_usd).map(|(sum, cost)| sum + cost);
-        self.latency_ms = self.latency_ms.zip(side.latency_ms).map(|(sum, latency)| sum + latency);
+    fn asked(&mut self, side: &Side, weight: f64) {
+        self.cost_usd = self.cost_usd.zip(side.cost_usd).map(|(sum, cost)| sum + weight * cost);
+        self.latency_ms = self.latency_ms.zip(side.latency_ms).map(|(sum, latency)| sum + weight * latency);
     }
 
-    fn replied(&mut self, side: &Side, from: Tier) {
-        self.kept += u64::from(from == Tier::Small);
-        self.quality += side.quality;
+    fn replied(&mut self, side: &Side, from: Tier, weight: f64) {
+        self.weight += weight;
+        self.kept += if from == Tier::Small { weight } else { 0.0 };
+        self.quality += weight * side.quality;
     }
 
-    fn point(&self, limit: Option<f64>, n: usize) -> Point {
-        let n = n as f64;
+    fn point(&self, limit: Option<f64>) -> Point {
+        let n = self.weight;
         Point {
             limit,
-            kept: self.kept as f64 / n,
+            kept: self.kept / n,
             quality: self.quality / n,
             cost_usd: self.cost_usd.map(|sum| sum / n),
             latency_ms: self.latency_ms.map(|sum| sum / n),

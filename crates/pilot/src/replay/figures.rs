@@ -5,8 +5,8 @@ use super::{drive::Stage, hull, ranked::Ranked, routellm};
 /// Points of quality (as shares) at which the share kept is reported.
 pub const LOSSES: [f64; 3] = [0.005, 0.01, 0.02];
 
-/// Sums of qualities are compared up to their rounding.
-const ROUNDING: f64 = 1e-9;
+/// Mean qualities are compared up to their rounding.
+const ROUNDING: f64 = 1e-12;
 
 /// The figures of a curve: plain numbers, or numbers with their intervals.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,21 +30,19 @@ pub struct Figures<V = f64> {
 
 impl Figures {
     pub(super) fn of(ranked: &Ranked, stage: Stage) -> Self {
-        let n = ranked.len() as f64;
         let (small, large) = (ranked.mean_small(), ranked.mean_large());
         let knots = routellm::curve(ranked);
         let cuts = ranked.cuts();
-        let mut full: Vec<routellm::Knot> =
-            cuts.iter().map(|cut| (1.0 - cut.kept as f64 / n, cut.quality / n)).collect();
+        let mut full: Vec<routellm::Knot> = cuts.iter().map(|cut| (1.0 - cut.share, cut.quality)).collect();
         full.reverse();
         let kept_at = |loss: f64| {
-            let enough = (large - loss) * n - ROUNDING;
+            let enough = large - loss - ROUNDING;
             let best = cuts.iter().rev().find(|cut| cut.quality >= enough);
-            best.map_or(0.0, |cut| cut.kept as f64 / n)
+            best.map_or(0.0, |cut| cut.share)
         };
         let aiq = match ranked.cost(stage == Stage::After) {
             Some((cost, [cost_small, cost_large])) => {
-                let points = cuts.iter().map(|cut| (cost[cut.kept], cut.quality / n));
+                let points = cuts.iter().map(|cut| (cost[cut.kept], cut.quality));
                 hull::mean_height(points, (cost_small, small), (cost_large, large))
             }
             None => hull::mean_height(full.iter().copied(), (0.0, small), (1.0, large)),

@@ -8,6 +8,7 @@ pub(super) struct Ranked {
     pub(super) score: Vec<f64>,
     small: Vec<f64>,
     large: Vec<f64>,
+    weight: Vec<f64>,
     /// Prices of both models, where every row has both.
     cost: Option<[Vec<f64>; 2]>,
 }
@@ -16,7 +17,9 @@ pub(super) struct Ranked {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Cut {
     pub(super) kept: usize,
-    /// Sum of the qualities handed over.
+    /// Share of the requests that they stand for.
+    pub(super) share: f64,
+    /// Mean of the qualities handed over.
     pub(super) quality: f64,
 }
 
@@ -31,7 +34,8 @@ impl Ranked {
         });
         // −0 and 0 are one score.
         let score = column(&|row| row.score + 0.0);
-        Self { score, small: column(&|row| row.small.quality), large: column(&|row| row.large.quality), cost }
+        let (small, large) = (column(&|row| row.small.quality), column(&|row| row.large.quality));
+        Self { score, small, large, weight: column(&|row| row.weight), cost }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -39,11 +43,30 @@ impl Ranked {
     }
 
     pub(super) fn mean_small(&self) -> f64 {
-        self.small.iter().sum::<f64>() / self.len() as f64
+        self.total(&self.small) / self.weights()
     }
 
     pub(super) fn mean_large(&self) -> f64 {
-        self.large.iter().sum::<f64>() / self.len() as f64
+        self.total(&self.large) / self.weights()
+    }
+
+    /// Requests that all rows stand for.
+    fn weights(&self) -> f64 {
+        self.weight.iter().sum()
+    }
+
+    fn total(&self, values: &[f64]) -> f64 {
+        values.iter().zip(&self.weight).map(|(value, weight)| value * weight).sum()
+    }
+
+    /// Share of the requests that the first rows stand for: n + 1 values.
+    pub(super) fn shares(&self) -> Vec<f64> {
+        let all = self.weights();
+        let sums = self.weight.iter().scan(0.0, |sum, weight| {
+            *sum += weight;
+            Some(*sum / all)
+        });
+        std::iter::once(0.0).chain(sums).collect()
     }
 
     /// Row `i` as often as `counts[i]` says.
@@ -55,17 +78,19 @@ impl Ranked {
             score: column(&self.score),
             small: column(&self.small),
             large: column(&self.large),
+            weight: column(&self.weight),
             cost: self.cost.as_ref().map(|[small, large]| [column(small), column(large)]),
         }
     }
 
-    /// Quality at every number of kept rows, ties in the score notwithstanding: n + 1 values.
+    /// Mean quality at every number of kept rows, ties in the score notwithstanding: n + 1 values.
     pub(super) fn quality(&self) -> Vec<f64> {
-        let mut sum: f64 = self.large.iter().sum();
-        let mut out = vec![sum];
-        for (small, large) in self.small.iter().zip(&self.large) {
-            sum += small - large;
-            out.push(sum);
+        let all = self.weights();
+        let mut sum = self.total(&self.large);
+        let mut out = vec![sum / all];
+        for ((small, large), weight) in self.small.iter().zip(&self.large).zip(&self.weight) {
+            sum += weight * (small - large);
+            out.push(sum / all);
         }
         out
     }
@@ -74,12 +99,12 @@ impl Ranked {
     /// small model has always answered.
     pub(super) fn cost(&self, escalated_pay_both: bool) -> Option<(Vec<f64>, [f64; 2])> {
         let [small, large] = self.cost.as_ref()?;
-        let n = self.len() as f64;
-        let (all_small, all_large) = (small.iter().sum::<f64>(), large.iter().sum::<f64>());
+        let n = self.weights();
+        let (all_small, all_large) = (self.total(small), self.total(large));
         let mut sum = all_large + if escalated_pay_both { all_small } else { 0.0 };
         let mut out = vec![sum / n];
-        for (small, large) in small.iter().zip(large) {
-            sum += if escalated_pay_both { -large } else { small - large };
+        for ((small, large), weight) in small.iter().zip(large).zip(&self.weight) {
+            sum += weight * if escalated_pay_both { -large } else { small - large };
             out.push(sum / n);
         }
         Some((out, [all_small / n, all_large / n]))
@@ -88,11 +113,12 @@ impl Ranked {
     /// Cuts that a threshold can make: equal scores are kept together or not at all.
     pub(super) fn cuts(&self) -> Vec<Cut> {
         let n = self.len();
+        let shares = self.shares();
         self.quality()
             .into_iter()
             .enumerate()
             .filter(|&(kept, _)| kept == 0 || kept == n || self.score[kept - 1] < self.score[kept])
-            .map(|(kept, quality)| Cut { kept, quality })
+            .map(|(kept, quality)| Cut { kept, share: shares[kept], quality })
             .collect()
     }
 
@@ -107,11 +133,11 @@ impl Ranked {
     /// Points of the curve at even shares, cutting through ties.
     pub(super) fn points(&self, points: usize) -> Vec<Point> {
         let n = self.len();
-        let quality = self.quality();
+        let (quality, shares) = (self.quality(), self.shares());
         let at = |kept: usize| Point {
             limit: kept.checked_sub(1).map(|last| self.score[last]),
-            kept: kept as f64 / n as f64,
-            quality: quality[kept] / n as f64,
+            kept: shares[kept],
+            quality: quality[kept],
             cost_usd: None,
             latency_ms: None,
         };

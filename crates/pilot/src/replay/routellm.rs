@@ -13,11 +13,10 @@ pub(super) type Knot = (f64, f64);
 
 /// The curve of share against quality, the share rising.
 pub(super) fn curve(ranked: &Ranked) -> Vec<Knot> {
-    let n = ranked.len() as f64;
-    let quality = ranked.quality();
+    let (quality, shares) = (ranked.quality(), ranked.shares());
     let edges = edges(&ranked.score);
     let last = edges.len() - 1;
-    let knot = |kept: usize| (1.0 - kept as f64 / n, quality[kept] / n);
+    let knot = |kept: usize| (1.0 - shares[kept], quality[kept]);
     if last == 0 {
         // One score for all: no threshold tells requests apart, and what is left is the line between the models.
         return vec![knot(ranked.len()), knot(0)];

@@ -32,7 +32,7 @@ pub fn rows(outcomes: &[Outcome], small: &str, large: &str, score: &Score<'_>) -
             Score::Recorded => small.score().filter(|score| score.is_finite()).map(|score| -score),
             Score::Given(scores) => Some(scores[place]),
         };
-        Some((place, side(small)?, side(large)?, score))
+        Some((place, side(small)?, side(large)?, outcome.weight.unwrap_or(1.0), score))
     };
     let found: Vec<_> = outcomes.iter().enumerate().filter_map(both).collect();
     if found.is_empty() {
@@ -47,10 +47,11 @@ pub fn rows(outcomes: &[Outcome], small: &str, large: &str, score: &Score<'_>) -
         )));
     };
     let places = found.iter().map(|(place, ..)| *place).collect();
-    let row = |(_, small, large, score): (usize, Side, Side, Option<f64>)| Row {
+    let row = |(_, small, large, weight, score): (usize, Side, Side, f64, Option<f64>)| Row {
         small,
         large,
         score: score.unwrap_or(highest + 1.0),
+        weight,
     };
     Ok((found.into_iter().map(row).collect(), places))
 }

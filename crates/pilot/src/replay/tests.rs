@@ -8,7 +8,12 @@ fn some_rows(n: u32) -> Vec<Row> {
             let score = f64::from(i * 7919 % n / 3) / f64::from(n);
             let right = |factor: u32, share: f64| f64::from(u8::from(f64::from(i * factor % 101) / 101.0 < share));
             let side = |quality, cost, latency| Side { quality, cost_usd: Some(cost), latency_ms: Some(latency) };
-            Row { small: side(right(37, 0.9 - score), 0.1, 20.0), large: side(right(53, 0.85), 1.0, 300.0), score }
+            Row {
+                small: side(right(37, 0.9 - score), 0.1, 20.0),
+                large: side(right(53, 0.85), 1.0, 300.0),
+                score,
+                weight: 1.0,
+            }
         })
         .collect()
 }
@@ -25,7 +30,7 @@ fn the_driven_curve_equals_counting_at_every_threshold() {
         assert_eq!(driven.len(), cuts.len());
         for (point, cut) in driven.iter().zip(&cuts) {
             assert!((point.kept - cut.kept as f64 / 400.0).abs() < 1e-12);
-            assert!((point.quality - cut.quality / 400.0).abs() < 1e-12);
+            assert!((point.quality - cut.quality).abs() < 1e-12);
             assert!(point.cost_usd.is_some_and(|c| (c - cost[cut.kept]).abs() < 1e-12));
         }
     }
@@ -124,4 +129,50 @@ fn rows_without_a_score_go_to_the_large_model_first_and_faults_are_named() {
     assert!(says("s", &outcomes[1..2]).contains("no confidence"));
     let broken = Row { score: f64::NAN, ..some_rows(1)[0].clone() };
     assert!(figures(&[broken], Stage::Before).is_err() && figures(&[], Stage::Before).is_err());
+}
+
+#[test]
+fn a_row_of_weight_two_counts_as_two_rows() {
+    let mut rows = some_rows(300);
+    for (i, row) in rows.iter_mut().enumerate() {
+        row.weight = f64::from(u8::try_from(i % 3).expect("small") + 1);
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1, 2 or 3")]
+    let copies = |row: &Row| std::iter::repeat_n(Row { weight: 1.0, ..row.clone() }, row.weight as usize);
+    let repeated: Vec<Row> = rows.iter().flat_map(copies).collect();
+    for stage in [Stage::Before, Stage::After] {
+        let (weighted, plain) = (figures(&rows, stage).expect("valid"), figures(&repeated, stage).expect("valid"));
+        // The deciles of RouteLLM's figures are those of the rows, whatever they stand for.
+        for place in [1, 4, 5, 6, 7] {
+            let (a, b) = (weighted.values()[place], plain.values()[place]);
+            assert!((a.expect("known") - b.expect("known")).abs() < 1e-12, "{place}: {a:?} {b:?}");
+        }
+        let options = Options { stage, resamples: 0, seed: Seed(1) };
+        let (weighted, plain) = (replay(&rows, options).expect("valid"), replay(&repeated, options).expect("valid"));
+        let far = |a: &Point, b: &Point| (a.kept - b.kept).abs() + (a.quality - b.quality).abs();
+        let same = |a: &Point| plain.curve.iter().any(|b| a.limit == b.limit && far(a, b) < 1e-12);
+        assert!(weighted.curve.iter().filter(|point| same(point)).count() > 50);
+    }
+    rows[0].weight = 0.0;
+    assert!(figures(&rows, Stage::Before).is_err());
+}
+
+#[test]
+fn audits_weighted_by_their_chance_replay_as_the_whole_traffic() {
+    use rand::RngExt;
+    let rows = some_rows(3000);
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    // Live: low scores were kept, and one in five of those audited; the others were answered by both models.
+    let chance = |row: &Row| if row.score < 0.2 { 0.2 } else { 1.0 };
+    let apgr = |rows: &[Row]| figures(rows, Stage::After).expect("valid rows").apgr_full.expect("better");
+    let (mut with, mut without) = (0.0, 0.0);
+    let runs = 40;
+    for _ in 0..runs {
+        let seen: Vec<Row> = rows.iter().filter(|row| rng.random::<f64>() < chance(row)).cloned().collect();
+        let weighted: Vec<Row> = seen.iter().map(|row| Row { weight: 1.0 / chance(row), ..row.clone() }).collect();
+        with += (apgr(&weighted) - apgr(&rows)) / f64::from(runs);
+        without += (apgr(&seen) - apgr(&rows)) / f64::from(runs);
+    }
+    println!("off by {with:.4} with weights, {without:.4} without, on average");
+    assert!(with.abs() < 0.02 && without.abs() > 3.0 * with.abs());
 }

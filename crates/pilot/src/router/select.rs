@@ -121,7 +121,7 @@ pub fn apgr(examples: &[Example<'_>], scores: &[f64]) -> Result<Option<f64>> {
     let rows: Vec<Row> = examples
         .iter()
         .zip(scores)
-        .map(|(example, &score)| Row { small: side(example.small), large: side(example.large), score })
+        .map(|(example, &score)| Row { small: side(example.small), large: side(example.large), score, weight: 1.0 })
         .collect();
     Ok(figures(&rows, Stage::Before)?.apgr_full)
 }

@@ -137,6 +137,7 @@ pub fn recorded(plan: &Plan, answer: &Answer) -> RecordedAnswer {
     RecordedAnswer {
         confidence: answer.confidence.map(understudy_core::Confidence::get),
         logconf: logprobs.map(|tokens| tokens.iter().map(|t| f64::from(t.logprob)).sum()),
+        token_logprobs: understudy_route::gate::served::token_logprobs(answer),
         tokens_in: Some(answer.usage.input_tokens),
         tokens_out: Some(answer.usage.output_tokens),
         text: (label.as_ref() != Some(&text)).then_some(text),

@@ -267,6 +267,7 @@ pub fn outcomes(plan: &Plan, tried: &[&Tried<'_>]) -> Vec<Outcome> {
                     system: asked.row.system.clone(),
                     prompt: asked.row.text.clone(),
                     label: asked.row.gold().map(str::to_owned),
+                    weight: None,
                     models: BTreeMap::new(),
                 }
             });

@@ -159,6 +159,7 @@ impl GateFile {
 #[derive(Debug, Clone, PartialEq)]
 pub struct FittedGate {
     file: GateFile,
+    hash: String,
 }
 
 impl FittedGate {
@@ -185,7 +186,8 @@ impl FittedGate {
         if !file.calibration.is_sound() {
             return bad("its calibration is damaged");
         }
-        Ok(Self { file })
+        let hash = sha256_hex(written(&file).as_bytes());
+        Ok(Self { file, hash })
     }
 
     /// Reads a saved gate.
@@ -200,14 +202,14 @@ impl FittedGate {
     /// The gate as a file.
     #[must_use]
     pub fn to_json(&self) -> String {
-        serde_json::to_string(&self.file).expect("a gate is plain data")
+        written(&self.file)
     }
 
     /// Hash of the content. A certificate speaks of confidences, and they are this gate's: another gate needs another
     /// certificate.
     #[must_use]
-    pub fn hash(&self) -> String {
-        sha256_hex(self.to_json().as_bytes())
+    pub fn hash(&self) -> &str {
+        &self.hash
     }
 
     /// What it is made of.
@@ -229,6 +231,10 @@ impl FittedGate {
         let score = self.score(evidence)?;
         Confidence::new(confidence(&self.file.calibration, score)).ok()
     }
+}
+
+fn written(file: &GateFile) -> String {
+    serde_json::to_string(file).expect("a gate is plain data")
 }
 
 /// The confidence of a score.

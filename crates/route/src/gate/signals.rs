@@ -3,7 +3,7 @@
 
 use super::text;
 use serde::{Deserialize, Serialize};
-use understudy_core::{Answer, RecordedAnswer};
+use understudy_core::RecordedAnswer;
 
 /// What one model said, and how sure it was. Absent means unknown.
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,22 +33,10 @@ impl<'a> Said<'a> {
         Self {
             answer: recorded.answer.as_deref(),
             text: recorded.text.as_deref(),
-            logconf: recorded.logconf,
+            logconf: recorded.logconf.or_else(|| Some(recorded.token_logprobs.as_ref()?.iter().sum())),
             confidence: recorded.confidence,
             characters: recorded.out_chars,
-            ..Self::default()
-        }
-    }
-
-    /// From a live answer and the log-probabilities of its tokens.
-    #[must_use]
-    pub fn live(answer: &'a Answer, tokens: &'a [f64]) -> Self {
-        Self {
-            answer: Some(answer.label.as_deref().unwrap_or(&answer.text)),
-            text: Some(&answer.text),
-            logconf: (!tokens.is_empty()).then(|| tokens.iter().sum()),
-            confidence: answer.confidence.map(understudy_core::Confidence::get),
-            tokens: (!tokens.is_empty()).then_some(tokens),
+            tokens: recorded.token_logprobs.as_deref().filter(|tokens| !tokens.is_empty()),
             ..Self::default()
         }
     }

@@ -11,7 +11,7 @@ use understudy_core::{
     Timestamp, TraceId, Usage,
     task::{InputRule, MatchRule, OutputForm, Privacy},
 };
-use understudy_route::router::AlwaysTry;
+use understudy_route::{gate::served::Tells, router::AlwaysTry};
 use understudy_serve::{
     Shared, Snapshot, bind,
     state::{Limits, Model, SmallModel, Task},
@@ -248,7 +248,13 @@ pub(crate) fn certificate(threshold: f64) -> Arc<Certificate> {
 
 /// A task of these models; certified at 0.9.
 pub(crate) fn task(spec: TaskSpec, small: Arc<dyn Backend>, large: Arc<dyn Backend>) -> Task {
-    let small = SmallModel { model: model(small), hash: "hash".into(), certificate: Some(certificate(0.9)) };
+    let small = SmallModel {
+        model: model(small),
+        hash: "hash".into(),
+        tells: Tells::Confidence,
+        gate: None,
+        certificate: Some(certificate(0.9)),
+    };
     Task { spec, small: Some(small), large: Some(model(large)), router: Arc::new(AlwaysTry) }
 }
 

@@ -142,8 +142,7 @@ async fn certify_task(name: &str, args: &CertifyArgs, context: &Context) -> Resu
     let clock = Arc::new(SystemClock::new());
     let composer = Composer::new(clock.clone(), Seed(args.seed))?;
     let bar = terminal::progress(0, "judging held-out requests");
-    let certified =
-        learning::certify_from_traffic(&store, &task.spec, &composer, &config.models_dir, clock.now(), &bar).await;
+    let certified = learning::certify_from_traffic(&store, task, &config, &composer, clock.now(), &bar).await;
     bar.finish_and_clear();
     let Certification { report, items, terms } = certified?;
     show(&report, &terms);

@@ -32,8 +32,9 @@ struct Interp {
 fn ranked(case: &Case) -> Ranked {
     let side = |quality: f64| Side { quality, ..Side::default() };
     let rows = case.score.iter().zip(&case.weak).zip(&case.strong);
-    let rows: Vec<Row> =
-        rows.map(|((&score, &weak), &strong)| Row { small: side(weak), large: side(strong), score }).collect();
+    let rows: Vec<Row> = rows
+        .map(|((&score, &weak), &strong)| Row { small: side(weak), large: side(strong), score, weight: 1.0 })
+        .collect();
     Ranked::new(&rows)
 }
 

@@ -28,6 +28,8 @@ struct Fields<'a> {
     stream: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     stream_options: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    logprobs: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -74,6 +76,10 @@ pub fn upstream_body(request: &Request, upstream_model: &str, usage: UsageChunk)
     let fields: Fields<'_> = serde_json::from_str(text).map_err(bad)?;
     let mut edits = vec![Edit { span: span(text, fields.model.get()), new: json!(upstream_model).to_string() }];
     let streams = fields.stream.is_some_and(|raw| raw.get() == "true");
+    // A gate reads them where the client did not ask for them.
+    if request.sampling.logprobs.is_some() && fields.logprobs.is_none_or(|raw| raw.get() != "true") {
+        edits.push(set(text, fields.logprobs, "logprobs", "true"));
+    }
     match request.delivery {
         Delivery::Stream => {
             if !streams {

@@ -1,0 +1,117 @@
+//! A task's small model as configuration and store name it: what it is, its content hash, the gate in front of its
+//! answers, and the identity to which certificates are bound. Loads no model: `compose` does, and the commands that only
+//! look at recorded answers need none.
+
+use crate::{
+    config::{Config, ConfiguredTask, Source},
+    training::installed_hash,
+};
+use std::{path::Path, sync::Arc};
+use understudy_core::{Certificate, Error, ModelName, Result, TaskSpec, hash::sha256_hex};
+use understudy_model::{artifact::Artifact, installed};
+use understudy_route::gate::{FittedGate, served::Tells};
+use understudy_store::Store;
+
+/// Where a small model comes from.
+pub(crate) enum Origin {
+    /// A folder that `adapt` wrote.
+    Artifact(Box<Artifact>),
+    /// A `[local.…]` or `[model.…]`, or a name that the recorded default upstream knows.
+    Named(String),
+}
+
+/// A task's small model.
+pub(crate) struct Deployed {
+    pub(crate) origin: Origin,
+    /// Content hash of the artifact or of the model's file; of the name, for a model elsewhere.
+    pub(crate) hash: String,
+    pub(crate) gate: Option<Arc<FittedGate>>,
+}
+
+impl Deployed {
+    /// The small model that a task has now; `None` where none is configured and none was deployed.
+    ///
+    /// # Errors
+    /// Whatever keeps the artifact, the model or the gate from being read; `Invalid` for a gate that reads what a running
+    /// gateway does not have.
+    pub(crate) async fn of(task: &ConfiguredTask, config: &Config, store: &Store) -> Result<Option<Self>> {
+        let (origin, hash) = match &task.spec.small {
+            Some(small) => match named(small.as_str(), config)? {
+                Some(hash) => (Origin::Named(small.to_string()), hash),
+                None => artifact(&config.base.join(small.as_str()))?,
+            },
+            None => match store.deployment(&task.spec.name).await? {
+                Some(deployment) => artifact(&store.artifact(&deployment.artifact).await?.path)?,
+                None => return Ok(None),
+            },
+        };
+        let mut deployed = Self { origin, hash, gate: None };
+        if let Some(file) = &task.gate {
+            deployed.gate = Some(Arc::new(gate(&config.base.join(file), &task.spec, deployed.tells())?));
+        }
+        Ok(Some(deployed))
+    }
+
+    /// What the model tells about its answers.
+    pub(crate) fn tells(&self) -> Tells {
+        match self.origin {
+            Origin::Artifact(_) => Tells::Confidence,
+            Origin::Named(_) => Tells::Tokens,
+        }
+    }
+
+    pub(crate) fn name(&self) -> ModelName {
+        match &self.origin {
+            Origin::Artifact(artifact) => artifact.manifest().name.clone(),
+            Origin::Named(name) => ModelName::new(name.clone()),
+        }
+    }
+
+    /// What a certificate is bound to: the model, with its gate where it has one.
+    pub(crate) fn identity(&self) -> String {
+        self.gate.as_ref().map_or_else(|| self.hash.clone(), |gate| gate.bind(&self.hash))
+    }
+
+    /// The certificate in force for exactly this model, gate, task and large model.
+    pub(crate) async fn certificate(&self, spec: &TaskSpec, store: &Store) -> Result<Option<Arc<Certificate>>> {
+        let found = store
+            .certificate(&spec.name, &self.identity())
+            .await?
+            // No answer under a promise that no audit could take back.
+            .filter(|c| c.monitored().is_ok())
+            // A certificate speaks about one large model and one bound; asking for less than it promises is fine.
+            .filter(|c| c.epsilon <= spec.epsilon && c.delta <= spec.delta)
+            .filter(|c| spec.large.is_none() || spec.large.as_ref() == Some(&c.large));
+        Ok(found.map(Arc::new))
+    }
+}
+
+fn artifact(dir: &Path) -> Result<(Origin, String)> {
+    let artifact = Artifact::read(dir)?;
+    let hash = artifact.hash().to_owned();
+    Ok((Origin::Artifact(Box::new(artifact)), hash))
+}
+
+/// The content hash of a model of the configuration; `None` where `name` is none.
+fn named(name: &str, config: &Config) -> Result<Option<String>> {
+    if let Some(local) = config.locals.get(name) {
+        return installed_hash(&installed::load(&config.models_dir, &local.model)?).map(Some);
+    }
+    // What answers under a name elsewhere may change unseen; audits notice.
+    let elsewhere = |upstream: &str, there: &str| Some(sha256_hex(format!("{upstream}\n{there}").as_bytes()));
+    if let Some(model) = config.models.get(name) {
+        return Ok(elsewhere(&model.upstream, &model.name_there));
+    }
+    let Some(default) = &config.server.default_upstream else { return Ok(None) };
+    let recorded = matches!(config.upstreams[default].source, Source::Recorded { .. });
+    Ok(if recorded && !config.base.join(name).is_dir() { elsewhere(default, name) } else { None })
+}
+
+fn gate(path: &Path, spec: &TaskSpec, tells: Tells) -> Result<FittedGate> {
+    let json = std::fs::read_to_string(path)
+        .map_err(|e| Error::not_found(format!("read the gate of task `{}`, {}: {e}", spec.name, path.display())))?;
+    let of = |e: Error| e.context(&format!("serve task `{}` with gate {}", spec.name, path.display()));
+    let gate = FittedGate::from_json(&json).map_err(of)?;
+    gate.check_served(tells).map_err(of)?;
+    Ok(gate)
+}
