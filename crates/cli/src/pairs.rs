@@ -23,6 +23,8 @@ pub(crate) struct Pair {
 
 /// The pairs of a task's small and large model, divided.
 pub(crate) struct Pairs {
+    /// The small model's name in the outcomes.
+    pub(crate) small: String,
     pub(crate) train: Vec<Pair>,
     pub(crate) certify: Vec<Pair>,
 }
@@ -45,10 +47,13 @@ impl Pairs {
                 deployed.name()
             )));
         }
+        let small = rows[0].small.model.to_string();
+        // An artifact keeps its hash and its name together; a copy under another name would split the outcomes.
+        let rows = rows.into_iter().filter(|row| row.small.model.as_str() == small);
         let pair = |row: PairRow| Pair { outcome: outcome(spec, &row), row };
         let (train, certify) =
-            rows.into_iter().map(pair).partition(|pair| trains(&row_name(&pair.row.input_hash, pair.row.occurrence)));
-        Ok(Self { train, certify })
+            rows.map(pair).partition(|pair| trains(&row_name(&pair.row.input_hash, pair.row.occurrence)));
+        Ok(Self { small, train, certify })
     }
 }
 

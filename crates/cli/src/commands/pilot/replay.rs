@@ -8,6 +8,8 @@ use crate::{
     clock::SystemClock,
     commands::Context,
     compose::{self, Composer},
+    deployed::Deployed,
+    pairs::{Pair, Pairs},
     terminal,
 };
 use clap::Args;
@@ -16,15 +18,25 @@ use std::{path::PathBuf, sync::Arc};
 use understudy_core::{Clock, Error, LossKind, Outcome, Result, Seed, hash::sha256_hex};
 use understudy_model::encoder::Dtype;
 use understudy_pilot::{
-    Grid, Item, Report, Terms, items,
+    Grid, Item, Report, Terms,
+    gate::Helpers,
+    items,
     replay::{self, Options, Replay},
 };
+use understudy_store::{Store, StoreOptions};
 
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
     /// Recorded outcomes, one JSON object a line; `.zst` is unpacked
-    #[arg(long, value_name = "FILE")]
-    outcomes: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "task")]
+    outcomes: Option<PathBuf>,
+    /// A task of the configuration instead: its recorded requests that both models answered. One half trains, the other
+    /// is replayed
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["outcomes", "train", "small", "large", "models"])]
+    task: Option<String>,
+    /// With --task: another store than the configuration's
+    #[arg(long, value_name = "FILE", requires = "task")]
+    store: Option<PathBuf>,
     /// Outcomes to train the router or gate on [default: cross-fit within --outcomes]
     #[arg(long, value_name = "FILE")]
     train: Option<PathBuf>,
@@ -32,7 +44,7 @@ pub(crate) struct ReplayArgs {
     #[arg(
         long,
         value_name = "NAME",
-        required_unless_present = "models",
+        required_unless_present_any = ["models", "task"],
         default_value = "",
         hide_default_value = true
     )]
@@ -41,7 +53,7 @@ pub(crate) struct ReplayArgs {
     #[arg(
         long,
         value_name = "NAME",
-        required_unless_present = "models",
+        required_unless_present_any = ["models", "task"],
         default_value = "",
         hide_default_value = true
     )]
@@ -72,8 +84,12 @@ pub(crate) struct ReplayArgs {
     #[arg(long, default_value_t = 0.05, value_name = "D")]
     delta: f64,
     /// Write the router, trained on all training rows, to this file: `[task.NAME] router = "FILE"` serves it
-    #[arg(long, value_name = "FILE", requires = "router")]
+    #[arg(long, alias = "save-router", value_name = "FILE", requires = "router")]
     save: Option<PathBuf>,
+    /// Write the gate, fitted to all training rows and to the small model's own answers alone, to this file:
+    /// `[task.NAME] gate = "FILE"` serves it
+    #[arg(long, value_name = "FILE", requires = "gate")]
+    save_gate: Option<PathBuf>,
     /// Resamples behind the intervals
     #[arg(long, default_value_t = 500, value_name = "N")]
     resamples: usize,
@@ -88,19 +104,19 @@ struct Shown {
     replay: Replay,
     /// Trivial routers on the same rows, by name.
     baselines: Vec<(String, Replay)>,
-    report: Report,
+    /// `None` where rows have weights.
+    report: Option<Report>,
     /// Sentences about what was fitted and chosen.
     notes: Vec<String>,
     decision_us: [f64; 2],
 }
 
 /// Runs `understudy pilot replay`.
-pub(super) async fn run(args: ReplayArgs, context: &Context) -> Result<()> {
+pub(super) async fn run(mut args: ReplayArgs, context: &Context) -> Result<()> {
     if !args.models.is_empty() {
         return policy::run(&args, context).await;
     }
-    let (outcomes, skipped) = read(&args.outcomes, &args)?;
-    let train = args.train.as_ref().map(|file| read(file, &args)).transpose()?;
+    let Material { outcomes, train, selected, notes } = Material::of(&mut args, context).await?;
     let method = Method::of(&args, &outcomes)?;
     let embedder = method.embedder(args.embedder.as_deref());
     let embed = async |outcomes: &[Outcome]| match &embedder {
@@ -109,20 +125,23 @@ pub(super) async fn run(args: ReplayArgs, context: &Context) -> Result<()> {
     };
     let test_vectors = embed(&outcomes).await?;
     let train_vectors = match &train {
-        Some((train, _)) => embed(train).await?,
+        Some(train) => embed(train).await?,
         None => Vec::new(),
     };
     let data = Data {
         test: &outcomes,
         test_vectors: &test_vectors,
-        train: train.as_ref().map(|(train, _)| train.as_slice()),
+        train: train.as_deref(),
         train_vectors: &train_vectors,
         small: &args.small,
         large: &args.large,
         seed: Seed(args.seed),
+        selected,
+        // What is saved is what is measured: the gateway asks no other model.
+        helpers: if args.save_gate.is_some() { Helpers::Named(Vec::new()) } else { Helpers::Auto },
     };
     let bar = terminal::progress(0, "fitting and replaying");
-    let shown = replayed(&method, &data, &args, skipped);
+    let shown = replayed(&method, &data, &args, notes);
     bar.finish_and_clear();
     let shown = shown?;
     show::show(&shown, &args);
@@ -132,15 +151,88 @@ pub(super) async fn run(args: ReplayArgs, context: &Context) -> Result<()> {
         scores::write(file, &trained.to_json())?;
         terminal::say(format_args!("\nrouter `{}` written to {}", trained.kind, file.display()));
     }
-    if context.json { terminal::json(&show::object(&shown)) } else { Ok(()) }
+    let mut hash = None;
+    if let Some(file) = &args.save_gate {
+        let gate = scores::fit_gate(&method, &data)?;
+        scores::write(file, gate.to_json().as_bytes())?;
+        terminal::say(format_args!("\ngate {} written to {}", &gate.hash()[..16], file.display()));
+        hash = Some(gate.hash().to_owned());
+    }
+    if !context.json {
+        return Ok(());
+    }
+    let mut object = show::object(&shown);
+    object["gate_hash"] = hash.into();
+    terminal::json(&object)
 }
 
-fn replayed(method: &Method, data: &Data<'_>, args: &ReplayArgs, skipped: usize) -> Result<Shown> {
-    let options = Options { stage: method.stage(), resamples: args.resamples, seed: data.seed };
-    let mut notes = Vec::new();
-    if skipped > 0 {
-        notes.push(format!("{skipped} rows without a quality for both models were left out"));
+/// What is replayed.
+struct Material {
+    outcomes: Vec<Outcome>,
+    train: Option<Vec<Outcome>>,
+    /// Whether it depended on the small model's answer which requests were recorded, and how surely.
+    selected: bool,
+    notes: Vec<String>,
+}
+
+impl Material {
+    /// From files, or from a task's traffic, whose models' names then go into the arguments.
+    async fn of(args: &mut ReplayArgs, context: &Context) -> Result<Self> {
+        if let Some(task) = args.task.clone() {
+            return Self::traffic(&task, args, context).await;
+        }
+        let file =
+            args.outcomes.clone().ok_or_else(|| Error::invalid("replay: give --outcomes FILE or --task NAME"))?;
+        let (outcomes, skipped) = read(&file, args)?;
+        let train = args.train.as_ref().map(|file| read(file, args)).transpose()?;
+        let mut notes = Vec::new();
+        if skipped > 0 {
+            notes.push(format!("{skipped} rows without a quality for both models were left out"));
+        }
+        let selected = outcomes.iter().any(|outcome| outcome.weight.is_some());
+        Ok(Self { outcomes, train: train.map(|(train, _)| train), selected, notes })
     }
+
+    async fn traffic(name: &str, args: &mut ReplayArgs, context: &Context) -> Result<Self> {
+        let config = context.config()?;
+        let Some(task) = config.tasks.iter().find(|task| task.spec.name.as_str() == name) else {
+            let file = context.config_path.display();
+            return Err(Error::not_found(format!("replay task `{name}`: {file} has no [task.{name}]")));
+        };
+        let options = StoreOptions { durability: config.store.durability, ..StoreOptions::default() };
+        let store = Store::open_existing(args.store.as_ref().unwrap_or(&config.store.path), options)?;
+        let deployed = Deployed::of(task, &config, &store).await?;
+        let (Some(deployed), Some(large)) = (deployed, &task.spec.large) else {
+            return Err(Error::invalid(format!("replay task `{name}`: it needs a small and a large model")));
+        };
+        let pairs = Pairs::of(&store, &task.spec, &deployed).await?;
+        (args.small, args.large) = (pairs.small.clone(), large.to_string());
+        let all = || pairs.train.iter().chain(&pairs.certify);
+        let gold = all().filter(|pair| pair.has_gold()).count();
+        let audits = all().filter(|pair| pair.outcome.weight.is_some()).count();
+        let mut notes = vec![format!(
+            "{} recorded requests of task `{name}` that both models answered: {} train, {} are replayed; {gold} with \
+             feedback, for the others the large model's answer counts as right",
+            all().count(),
+            pairs.train.len(),
+            pairs.certify.len()
+        )];
+        if audits > 0 {
+            notes.push(format!("{audits} of them are audits; each counts as one over the probability of its audit"));
+        }
+        let selected = !pairs.certify.iter().all(Pair::is_shadowed);
+        let outcomes = |pairs: Vec<Pair>| pairs.into_iter().map(|pair| pair.outcome).collect::<Vec<_>>();
+        let (train, certify) = (outcomes(pairs.train), outcomes(pairs.certify));
+        if train.is_empty() || certify.is_empty() {
+            let n = train.len() + certify.len();
+            return Err(Error::invalid(format!("replay task `{name}`: {n} requests are too few to divide")));
+        }
+        Ok(Self { outcomes: certify, train: Some(train), selected, notes })
+    }
+}
+
+fn replayed(method: &Method, data: &Data<'_>, args: &ReplayArgs, mut notes: Vec<String>) -> Result<Shown> {
+    let options = Options { stage: method.stage(), resamples: args.resamples, seed: data.seed };
     let scores = data.scores(method, &mut notes)?;
     let rows = |scores: &replay::Score<'_>| Ok(replay::rows(data.test, data.small, data.large, scores)?.0);
     let given = match &scores {
@@ -164,8 +256,18 @@ fn replayed(method: &Method, data: &Data<'_>, args: &ReplayArgs, skipped: usize)
         loss: LossKind::Regret,
         issued: SystemClock::new().now(),
     };
-    let (items, grid) = certifiable(method, data, scores.as_deref(), &mut notes)?;
-    let report = understudy_pilot::certify(&items, &terms, &grid)?;
+    // Exact counts need rows that were recorded whatever the small model said.
+    let report = if data.selected {
+        notes.push(format!(
+            "no certificate from live traffic, of which only escalated and audited requests have both answers: \
+             `understudy pilot what-if --task {}` bounds the loss of other thresholds on it",
+            data.test[0].task
+        ));
+        None
+    } else {
+        let (items, grid) = certifiable(method, data, scores.as_deref(), &mut notes)?;
+        Some(understudy_pilot::certify(&items, &terms, &grid)?)
+    };
     let decision_us = data.decision_us(method)?;
     Ok(Shown { method: method.clone(), replay, baselines, report, notes, decision_us })
 }

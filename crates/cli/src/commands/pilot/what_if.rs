@@ -1,6 +1,6 @@
 //! `understudy pilot what-if`: what another threshold would have kept and lost, from a task's recorded live traffic.
 
-use crate::{commands::Context, terminal, terminal::say, terminal::table};
+use crate::{commands::Context, deployed::Deployed, terminal, terminal::say, terminal::table};
 use clap::Args;
 use serde_json::json;
 use understudy_core::{Error, Result};
@@ -30,13 +30,15 @@ pub(super) async fn run(args: WhatIfArgs, context: &Context) -> Result<()> {
     let options = StoreOptions { durability: config.store.durability, ..StoreOptions::default() };
     let store = Store::open_existing(&config.store.path, options)?;
     let spec = &task.spec;
-    let Some(deployment) = store.deployment(&spec.name).await? else {
+    let Some(deployed) = Deployed::of(task, &config, &store).await? else {
         return Err(Error::invalid(format!("estimate thresholds of task `{}`: it has no small model", spec.name)));
     };
     let rows = store.decisions(&spec.name).await?;
     let decisions: Vec<Decision> = rows
         .iter()
-        .filter(|row| row.small_hash.as_ref() == Some(&deployment.artifact))
+        .filter(|row| row.small_hash.as_ref() == Some(&deployed.hash))
+        // Confidences of another gate, or of none, are on another scale.
+        .filter(|row| row.gate.as_deref() == deployed.gate.as_ref().map(|gate| gate.hash()))
         // Without any answer of the large model there was nothing to keep or to lose.
         .filter(|row| row.kept || row.lost.is_some())
         .map(decision)

@@ -19,10 +19,11 @@ const FOLDS: usize = 5;
 
 /// Runs the replay of a policy over `--models`.
 pub(super) async fn run(args: &ReplayArgs, context: &Context) -> Result<()> {
-    let mut outcomes = compose::read_outcomes(&args.outcomes)?;
+    let Some(file) = &args.outcomes else { return Err(Error::invalid("replay: --models needs --outcomes FILE")) };
+    let mut outcomes = compose::read_outcomes(file)?;
     for model in &args.models {
         if !outcomes.iter().any(|outcome| outcome.models.contains_key(model)) {
-            return Err(Error::not_found(format!("find model `{model}` in {}", args.outcomes.display())));
+            return Err(Error::not_found(format!("find model `{model}` in {}", file.display())));
         }
     }
     let judged = |outcome: &Outcome, model: &String| outcome.models.get(model).is_some_and(|a| a.quality.is_some());

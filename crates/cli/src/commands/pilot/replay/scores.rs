@@ -9,7 +9,10 @@ use understudy_pilot::{
     replay::{self, Stage},
     router::{self, Choice, Example, Kind},
 };
-use understudy_route::router::{FORMAT, Predictor, Trained};
+use understudy_route::{
+    gate::FittedGate,
+    router::{FORMAT, Predictor, Trained},
+};
 
 /// Tokens of a prompt that are embedded.
 pub(super) const MAX_TOKENS: usize = 256;
@@ -79,6 +82,10 @@ pub(super) struct Data<'a> {
     pub(super) small: &'a str,
     pub(super) large: &'a str,
     pub(super) seed: Seed,
+    /// Whether it depended on the small model's answer which rows were recorded.
+    pub(super) selected: bool,
+    /// Whose answers a gate may look at besides the small model's.
+    pub(super) helpers: gate::Helpers,
 }
 
 impl Data<'_> {
@@ -180,7 +187,7 @@ impl Data<'_> {
     }
 
     fn params(&self, kind: gate::Kind) -> gate::Params {
-        gate::Params { kind, seed: self.seed, ..gate::Params::default() }
+        gate::Params { kind, seed: self.seed, helpers: self.helpers.clone(), ..gate::Params::default() }
     }
 }
 
@@ -244,6 +251,14 @@ pub(super) fn train_router(method: &Method, data: &Data<'_>, limit: f64, embedde
         limit,
         predictor,
     })
+}
+
+/// A gate of the method, fitted to all training rows, for a file.
+pub(super) fn fit_gate(method: &Method, data: &Data<'_>) -> Result<FittedGate> {
+    let Method::Gate(kind) = method else {
+        return Err(Error::invalid("save a gate: the scores of this replay come from no gate; give --gate"));
+    };
+    Ok(gate::fit(data.train.unwrap_or(data.test), data.small, data.large, &data.params(*kind))?.gate)
 }
 
 /// Writes a file whole or not at all.

@@ -25,8 +25,9 @@ pub(super) fn show(shown: &Shown, args: &ReplayArgs) {
         (true, false) => format!("no threshold keeps anything at {} points lost", points(args.epsilon)),
     };
     say(terminal::verdict(&what, better && point.kept > 0.0));
-    match &shown.report.verdict {
-        Verdict::Certified(c) => say(format_args!(
+    match shown.report.as_ref().map(|report| &report.verdict) {
+        None => {}
+        Some(Verdict::Certified(c)) => say(format_args!(
             "certified: {} kept, loss at most {} with confidence {} ({} of {} lost)",
             percent(c.kept),
             percent(c.bound),
@@ -34,7 +35,7 @@ pub(super) fn show(shown: &Shown, args: &ReplayArgs) {
             c.losses,
             c.n
         )),
-        Verdict::NotCertified(refusal) => say(format_args!("not certified: {}", refusal.reason)),
+        Some(Verdict::NotCertified(refusal)) => say(format_args!("not certified: {}", refusal.reason)),
     }
     terminal::heading("Figures");
     let header = ["", "APGR", "95 %", "full", "CPT50", "CPT80", "AIQ", "kept ≤0.5", "≤1", "≤2 points"];
@@ -124,9 +125,10 @@ fn interval(bound: Bound) -> String {
 /// The object of `--json`.
 pub(super) fn object(shown: &Shown) -> Value {
     let replay = &shown.replay;
-    let (examples_needed, reason) = match &shown.report.verdict {
-        Verdict::Certified(_) => (None, None),
-        Verdict::NotCertified(refusal) => (refusal.examples_needed, Some(refusal.reason.as_str())),
+    let (examples_needed, reason) = match shown.report.as_ref().map(|report| &report.verdict) {
+        None => (None, Some("live traffic certifies nothing by exact counts")),
+        Some(Verdict::Certified(_)) => (None, None),
+        Some(Verdict::NotCertified(refusal)) => (refusal.examples_needed, Some(refusal.reason.as_str())),
     };
     let mut baselines: serde_json::Map<String, Value> =
         shown.baselines.iter().map(|(name, replay)| (name.clone(), Value::Object(figures(&replay.figures)))).collect();
@@ -138,8 +140,8 @@ pub(super) fn object(shown: &Shown) -> Value {
     object.insert("quality_large".into(), json!(replay.quality_large.estimate));
     object.extend(figures(&replay.figures));
     object.insert("baselines".into(), Value::Object(baselines));
-    object.insert("certificate".into(), json!(shown.report.certificate()));
-    object.insert("certificate_n".into(), json!(shown.report.n));
+    object.insert("certificate".into(), json!(shown.report.as_ref().and_then(|report| report.certificate())));
+    object.insert("certificate_n".into(), json!(shown.report.as_ref().map(|report| report.n)));
     object.insert("reason".into(), json!(reason));
     object.insert("examples_needed".into(), json!(examples_needed));
     object.insert("decision_us_p50".into(), json!(shown.decision_us[0]));
