@@ -40,6 +40,8 @@ use understudy_wire::openai::chat::UsageChunk;
 
 /// Tokens that one batch of an encoder holds at most.
 const BATCH_TOKENS: usize = 4096;
+/// Tokens of a prompt that a router's encoder reads.
+pub(crate) const ROUTED_TOKENS: usize = 256;
 /// Texts that may wait for an encoder.
 const ENCODER_QUEUE: usize = 4096;
 /// Names that clients made up and that are remembered with their upstream.
@@ -148,8 +150,12 @@ impl Composer {
             let floors = self.audit_floors.lock().unwrap_or_else(PoisonError::into_inner);
             spec.audit = floors.get(&certificate.id).map_or(spec.audit, |floor| spec.audit.max(*floor));
         }
-        let router = router(configured, config)?;
-        Ok(Task { spec, small, large, router })
+        let trained = trained_router(configured, config)?;
+        let embedder = match trained.as_ref().and_then(|router| router.embedder.as_deref()) {
+            Some(name) => Some(self.routing_encoder(name, config)? as Arc<dyn Embedder>),
+            None => None,
+        };
+        Ok(Task { spec, small, large, router: router(configured, trained), embedder })
     }
 
     async fn small(
@@ -243,6 +249,12 @@ impl Composer {
         loaded.retain(|_, service| service.strong_count() > 0);
         loaded.insert(key, Arc::downgrade(&service));
         Ok(service)
+    }
+
+    /// The encoder of a router, as routers are trained with it.
+    fn routing_encoder(&self, name: &str, config: &Config) -> Result<Arc<EncoderService>> {
+        let installed = installed::load(&config.models_dir, name)?;
+        self.encoder(&installed, Dtype::F32, ROUTED_TOKENS, config.server.threads)
     }
 
     fn local(&self, name: &str, local: &Local, config: &Config, snapshot: &mut Snapshot) -> Result<()> {
@@ -378,27 +390,22 @@ impl RemoteModel {
     }
 }
 
+/// A task's trained router, from the file that the configuration names.
+fn trained_router(configured: &ConfiguredTask, config: &Config) -> Result<Option<Trained>> {
+    let Some(file) = &configured.router else { return Ok(None) };
+    let path = config.base.join(file);
+    let json = std::fs::read(&path).map_err(|e| {
+        Error::not_found(format!("read the router of task `{}`, {}: {e}", configured.spec.name, path.display()))
+    })?;
+    Trained::from_json(&path.display().to_string(), &json).map(Some)
+}
+
 /// What decides, before anything is generated, whether a task's small model is worth asking.
-fn router(configured: &ConfiguredTask, config: &Config) -> Result<Arc<dyn Router>> {
+fn router(configured: &ConfiguredTask, trained: Option<Trained>) -> Arc<dyn Router> {
     let mut all: Vec<Box<dyn Router>> = Vec::new();
     all.extend(configured.max_bytes.map(|bytes| Box::new(UpToBytes(bytes)) as Box<dyn Router>));
-    if let Some(file) = &configured.router {
-        let path = config.base.join(file);
-        let json = std::fs::read(&path).map_err(|e| {
-            Error::not_found(format!("read the router of task `{}`, {}: {e}", configured.spec.name, path.display()))
-        })?;
-        let trained = Trained::from_json(&path.display().to_string(), &json)?;
-        if let Some(encoder) = &trained.embedder {
-            return Err(Error::invalid(format!(
-                "serve task `{}` with router {}: it reads embeddings of `{encoder}`, which the gateway does not make \
-                 before routing; save one of kind `static`",
-                configured.spec.name,
-                path.display()
-            )));
-        }
-        all.push(Box::new(trained));
-    }
-    Ok(if all.is_empty() { Arc::new(AlwaysTry) } else { Arc::new(Unanimous(all)) })
+    all.extend(trained.map(|trained| Box::new(trained) as Box<dyn Router>));
+    if all.is_empty() { Arc::new(AlwaysTry) } else { Arc::new(Unanimous(all)) }
 }
 
 fn openai_config(name: ModelName, model: &RemoteModel, upstream: &Upstream) -> OpenAiConfig {

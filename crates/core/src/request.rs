@@ -119,6 +119,8 @@ pub struct Request {
     /// The text to classify or extract from, taken out of the messages by the task's rule; `None` when no task
     /// matched.
     pub input: Option<String>,
+    /// Embedding of the input, of unit length, where the task's router reads one.
+    pub embedding: Option<Vec<f32>>,
     /// How to draw tokens.
     pub sampling: Sampling,
     /// What the answer must look like.
@@ -144,6 +146,7 @@ impl Request {
             model,
             messages,
             input: None,
+            embedding: None,
             sampling: Sampling::default(),
             format: OutputFormat::Text,
             needs: Needs::default(),

@@ -16,11 +16,12 @@ use futures_util::{FutureExt, StreamExt};
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 use understudy_core::{
-    Answer, Error, ErrorKind, Event, ModelName, Place, Request, Result, Role, TaskSpec, Usage, hash::unit_interval,
-    request::Delivery,
+    Answer, Error, ErrorKind, Event, Mode, ModelName, Place, Request, Result, Role, TaskSpec, Usage,
+    hash::unit_interval, request::Delivery,
 };
 use understudy_route::{
     Cascade, Large, Plan, Reason, Small, Step, Target, Tier, constraints,
+    gate::served::prompt,
     plan::{self, Shadowing},
     target,
 };
@@ -53,7 +54,7 @@ struct Exchange {
 
 impl Exchange {
     async fn run(mut self, mut request: Request) {
-        let parts = match self.parts(&mut request) {
+        let parts = match self.parts(&mut request).await {
             Ok(parts) => parts,
             Err(error) => return self.fail(error, Ending::Failed).await,
         };
@@ -94,13 +95,13 @@ impl Exchange {
     }
 
     /// Finds the task and its models and plans; cuts the input out of the messages.
-    fn parts(&mut self, request: &mut Request) -> Result<Parts> {
+    async fn parts(&mut self, request: &mut Request) -> Result<Parts> {
         let snapshot = self.snapshot.clone();
         let aim = target(snapshot.tasks.iter().map(|task| &task.spec), request)?;
         let model = match aim {
             Target::Task(spec) => {
                 let task = snapshot.tasks.iter().find(|task| task.spec.name == spec.name);
-                return self.task_parts(task.expect("the target is one of these tasks").clone(), request);
+                return self.task_parts(task.expect("the target is one of these tasks").clone(), request).await;
             }
             Target::Model => find_model(&snapshot, request.model.as_str())?,
             Target::Default => match &snapshot.default_model {
@@ -123,11 +124,12 @@ impl Exchange {
         Ok(Parts { task: None, small: None, large: Some(model), plan })
     }
 
-    fn task_parts(&mut self, task: Task, request: &mut Request) -> Result<Parts> {
+    async fn task_parts(&mut self, task: Task, request: &mut Request) -> Result<Parts> {
         request.input = request.last_text(&Role::User).and_then(|text| task.spec.input.cut(text)).map(str::to_owned);
         request.input = request.input.take().filter(|text| !text.is_empty());
         self.draft.task(&task.spec, request);
         self.draft.messages(self.snapshot.texts, request);
+        request.embedding = embedding(&task, request).await;
         let small = task
             .small
             .as_ref()
@@ -247,6 +249,18 @@ impl Parts {
         let (small, task) = self.small.as_ref().zip(self.task.as_ref())?;
         (tier == Tier::Small).then_some((small, &task.spec))
     }
+}
+
+/// The embedding that the task's router reads. Where there is none, the router sends the request to the large model.
+async fn embedding(task: &Task, request: &Request) -> Option<Vec<f32>> {
+    let embedder = task.embedder.as_ref()?;
+    // The router is asked only where a certificate lets the small model answer.
+    task.small.as_ref()?.certificate.as_ref().filter(|_| task.spec.mode == Mode::Live)?;
+    let embedded = embedder.embed(vec![prompt(request).to_owned()]).await;
+    let embedded = embedded.inspect_err(|error| {
+        tracing::warn!(task = %task.spec.name, %error, "failed to embed a request for the router");
+    });
+    embedded.ok()?.vectors.pop()
 }
 
 /// What came of asking one model.

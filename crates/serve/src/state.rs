@@ -13,7 +13,9 @@ use std::{
     time::Duration,
 };
 use tokio_util::task::TaskTracker;
-use understudy_core::{Backend, Certificate, Clock, ModelName, Price, Result, Seed, TaskSpec, hash::sha256_hex};
+use understudy_core::{
+    Backend, Certificate, Clock, Embedder, ModelName, Price, Result, Seed, TaskSpec, hash::sha256_hex,
+};
 use understudy_route::{
     Router,
     gate::{FittedGate, served::Tells},
@@ -57,6 +59,8 @@ pub struct Task {
     pub large: Option<Model>,
     /// Guesses whether the small model is worth asking.
     pub router: Arc<dyn Router>,
+    /// Embeds what the router reads, where it reads embeddings.
+    pub embedder: Option<Arc<dyn Embedder>>,
 }
 
 /// Gives a model for a name that the configuration does not mention: drop-in use, where only the base URL changed.

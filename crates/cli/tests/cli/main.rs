@@ -5,6 +5,7 @@ mod cascading;
 mod certifying;
 mod comparing;
 mod configuring;
+mod gating;
 mod judging;
 mod piloting;
 mod serving;

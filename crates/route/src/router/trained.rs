@@ -61,12 +61,16 @@ impl Trained {
 }
 
 impl Router for Trained {
-    /// Reads the task's input, else the last message of the user; the group may come as metadata `group`.
+    /// Reads the task's input, else the last message of the user; the group may come as metadata `group`. A router that
+    /// reads embeddings sends a request without one to the large model.
     fn advise(&self, request: &Request) -> Advice {
         let text = request.input.as_deref().or_else(|| request.last_text(&Role::User)).unwrap_or_default();
         let group = request.metadata.get("group").map(String::as_str);
-        // A router that reads embeddings is replayed, not served: composing refuses it.
-        let gain = self.gain(&Prompt { text, group, embedding: None });
+        let embedding = request.embedding.as_deref();
+        if embedding.is_none() && self.predictor.wants_embedding() {
+            return Advice::GoLarge;
+        }
+        let gain = self.gain(&Prompt { text, group, embedding });
         if gain <= self.limit { Advice::TrySmall } else { Advice::GoLarge }
     }
 }

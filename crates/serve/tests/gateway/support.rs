@@ -255,7 +255,7 @@ pub(crate) fn task(spec: TaskSpec, small: Arc<dyn Backend>, large: Arc<dyn Backe
         gate: None,
         certificate: Some(certificate(0.9)),
     };
-    Task { spec, small: Some(small), large: Some(model(large)), router: Arc::new(AlwaysTry) }
+    Task { spec, small: Some(small), large: Some(model(large)), router: Arc::new(AlwaysTry), embedder: None }
 }
 
 /// A picture with one task and its large model under its own name.

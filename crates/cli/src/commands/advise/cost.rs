@@ -10,7 +10,7 @@ use crate::{
     terminal::{self, heading, say, table},
 };
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use understudy_advise::{
     Answers, Choice, Ownership,
     cost::{dollars, thousands},
@@ -32,11 +32,22 @@ pub(super) struct CostArgs {
     evidence: EvidenceFlags,
 }
 
+/// Reads a text file: one that is not there is not found, one that is no text is bad data.
+pub(super) fn read_text(file: &Path) -> Result<String> {
+    std::fs::read_to_string(file).map_err(|e| {
+        let what = format!("read {}: {e}", file.display());
+        let error = match e.kind() {
+            std::io::ErrorKind::InvalidData => Error::data(format!("{what}; save it as UTF-8")),
+            _ => Error::not_found(what),
+        };
+        error.with_param("file")
+    })
+}
+
 /// Reads answers from a file.
 pub(super) fn read_answers(file: Option<&PathBuf>) -> Result<Answers> {
     let Some(file) = file else { return Ok(Answers::default()) };
-    let text = std::fs::read_to_string(file)
-        .map_err(|e| Error::not_found(format!("read {}: {e}", file.display())).with_param("file"))?;
+    let text = read_text(file)?;
     Answers::parse(&text).map_err(|e| e.context(file.display()))
 }
 

@@ -1,5 +1,6 @@
 //! Measurements that replace assumptions: recorded outcomes, a task's traces, the result of a pilot.
 
+use super::cost::read_text;
 use crate::{clock::SystemClock, commands::Context, compose};
 use clap::Args;
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ use understudy_advise::{
 };
 use understudy_core::{Clock, Error, Money, Outcome, Price, Result, Usage, hash::sha256_hex, outcome::RecordedAnswer};
 use understudy_pilot::{Grid, Terms, from_outcomes};
-use understudy_store::{Route, Store, StoreOptions, Trace, TraceFilter};
+use understudy_store::{Call, Route, Store, StoreOptions, Trace, TraceFilter};
 use understudy_upstream::prices;
 
 /// Milliseconds in an average month.
@@ -245,9 +246,11 @@ async fn traces(task: &str, flags: &EvidenceFlags, context: &Context) -> Result<
     let (Some(newest), Some(oldest)) = (all.first(), all.last()) else {
         return Err(Error::not_found(format!("forecast task `{task}`: no traffic of it is recorded")));
     };
-    // One artifact at a time: the newest. Another one is another model.
-    let artifact = all.iter().find_map(|trace| trace.small_part().and_then(|call| call.artifact.clone()));
-    let rows: Vec<Observed> = all.iter().filter_map(|trace| observed(trace, artifact.as_ref())).collect();
+    // One artifact at a time, behind one gate: the newest. Another one is another model, another gate another scale.
+    let judge = |call: &Call| (call.artifact.clone(), call.gate.clone());
+    let newest_small = all.iter().find_map(|trace| trace.small_part().map(judge));
+    let ours = |trace: &&Trace| trace.small_part().map(judge) == newest_small;
+    let rows: Vec<Observed> = all.iter().filter(ours).filter_map(observed).collect();
     let threshold = flags.threshold.or(all.iter().find_map(|trace| trace.threshold.map(|t| t.get())));
     let bills: Vec<Money> = all.iter().filter_map(|trace| trace.large_part().and_then(|call| call.cost)).collect();
     let span_ms = (newest.at.0 - oldest.at.0) as f64;
@@ -278,8 +281,8 @@ async fn traces(task: &str, flags: &EvidenceFlags, context: &Context) -> Result<
 
 /// A trace as a row; none when the small model had no part in it, a cost is unknown, or a kept answer could not be
 /// audited.
-fn observed(trace: &Trace, artifact: Option<&String>) -> Option<Observed> {
-    let small = trace.small_part().filter(|call| call.artifact.as_ref() == artifact && call.error.is_none())?;
+fn observed(trace: &Trace) -> Option<Observed> {
+    let small = trace.small_part().filter(|call| call.error.is_none())?;
     let ms = |us: u64| us as f64 / 1000.0;
     let large = trace.large_part().filter(|call| call.error.is_none());
     let probability = match trace.route {
@@ -303,7 +306,7 @@ fn observed(trace: &Trace, artifact: Option<&String>) -> Option<Observed> {
 fn result(file: &Path, flags: &EvidenceFlags) -> Result<Evidence> {
     let file = if file.is_dir() { file.join("result.json") } else { file.to_owned() };
     let name = file.display().to_string();
-    let text = std::fs::read_to_string(&file).map_err(|e| Error::not_found(format!("read {name}: {e}")))?;
+    let text = read_text(&file)?;
     let value: Value = serde_json::from_str(&text).map_err(|e| Error::data(format!("read {name}: {e}")))?;
     let large = flags.large_name.as_deref().unwrap_or_default();
     let Some(model) = value.get("models").and_then(|models| models.get(large)) else {

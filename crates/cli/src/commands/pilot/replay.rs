@@ -334,7 +334,7 @@ async fn embed(name: &str, outcomes: &[Outcome], context: &Context) -> Result<Ve
     const BATCH: usize = 64;
     let composer = Composer::new(Arc::new(SystemClock::new()), Seed(0))?;
     let installed = understudy_model::installed::load(&context.models_dir, name)?;
-    let service = composer.encoder(&installed, Dtype::F32, scores::MAX_TOKENS, 0)?;
+    let service = composer.encoder(&installed, Dtype::F32, compose::ROUTED_TOKENS, 0)?;
     let bar = terminal::progress(outcomes.len() as u64, "embedding prompts");
     let mut vectors = Vec::with_capacity(outcomes.len());
     for batch in outcomes.chunks(BATCH) {

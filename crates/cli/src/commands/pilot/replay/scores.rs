@@ -14,8 +14,6 @@ use understudy_route::{
     router::{FORMAT, Predictor, Trained},
 };
 
-/// Tokens of a prompt that are embedded.
-pub(super) const MAX_TOKENS: usize = 256;
 /// Parts of a cross-fit.
 const FOLDS: usize = 5;
 /// Decisions that are timed.
