@@ -104,6 +104,21 @@ mod tests {
     }
 
     #[test]
+    fn a_router_that_reads_embeddings_sends_a_request_without_one_to_the_large_model() {
+        use understudy_learn::neighbours::Neighbours;
+        let neighbours = Neighbours::new([[1.0, 0.0].as_slice(), [0.0, 1.0].as_slice()], vec![0.9, 0.1]);
+        let router = Trained {
+            embedder: Some("minilm".into()),
+            predictor: Predictor::Knn { neighbours, k: 1, otherwise: 0.0 },
+            ..trained(0.5)
+        };
+        let with = |embedding: Option<Vec<f32>>| router.advise(&Request { embedding, ..request() });
+        assert_eq!(with(Some(vec![0.1, 0.9])), Advice::TrySmall);
+        assert_eq!(with(Some(vec![0.9, 0.1])), Advice::GoLarge);
+        assert_eq!(with(None), Advice::GoLarge, "its guess without one is no reason to try");
+    }
+
+    #[test]
     fn a_damaged_file_and_another_format_are_refused_with_the_remedy() {
         let mut other = trained(0.1);
         other.format = FORMAT + 1;
