@@ -2,6 +2,7 @@
 //! (cargo, the built binary, pytest), after making sure that they can run; holds no logic of the product.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
 
+mod browser;
 mod prerequisites;
 mod python;
 mod shell;
@@ -13,7 +14,7 @@ use std::process::{Command, ExitCode};
 const HELP: &str = "\
 cargo xtask COMMAND
 
-  setup               install what the build needs, the Python packages of the tests, and the models
+  setup               install what the build needs, the Python packages and the browser of the tests, and the models
   demo [ARGS]         build, then `understudy demo ARGS`
   test                setup, then every test: Rust, doc examples, the official clients
   bench NAME [ARGS]   encoder | users | generation | certificate | sequential | router | gate | stream | forecast | crash;
@@ -53,6 +54,7 @@ fn setup() -> Step {
     prerequisites::install()?;
     shell::run(cargo(&["build", "--release"]))?;
     python::environment()?;
+    browser::install();
     shell::run(understudy().arg("pull").args(MODELS))
 }
 

@@ -25,6 +25,7 @@ use understudy_model::{
 use understudy_pilot::run::{
     Candidate, Prompting, Source, Task,
     baseline::{LabelNames, Neighbours},
+    shots::Shots,
 };
 
 /// Rows on which a local generative model is tried when nobody says otherwise: it is slow.
@@ -72,6 +73,29 @@ impl Contenders<'_> {
             candidate.limit = None;
         }
         Ok(candidate)
+    }
+
+    /// Examples for prompts, similar by words or by an installed encoder's embeddings.
+    ///
+    /// # Errors
+    /// `NotFound` when the encoder is not installed, `Invalid` when it is no encoder.
+    pub(crate) async fn shots(&self, by: &str, rows: &[&Row]) -> Result<Shots<'_>> {
+        if by == WORDS {
+            return Ok(Shots::of(self.train));
+        }
+        let installed = installed::find(&self.context.models_dir, by)?;
+        let Some(installed) = installed.filter(|model| model.kind == Kind::Encoder) else {
+            let what =
+                format!("pick examples by `{by}`: write {WORDS}, or an encoder that `understudy pull` installed");
+            return Err(Error::not_found(what).with_param("shots-by"));
+        };
+        let service = self.composer.encoder(&installed, encoder::Dtype::Int8, MAX_TOKENS as usize, 0)?;
+        let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
+        let bar = terminal::progress((self.train.len() + texts.len()) as u64, &format!("embedding with {by}"));
+        let shots =
+            Shots::embedded(self.train, &texts, service.as_ref(), &mut |done| bar.set_position(done as u64)).await;
+        bar.finish_and_clear();
+        shots
     }
 
     /// The judge behind a name: a generative model here, or one of the configuration.

@@ -12,6 +12,7 @@ mod gateway;
 mod learning;
 mod monitor;
 mod pairs;
+mod report;
 mod terminal;
 mod training;
 

@@ -124,6 +124,8 @@ pub struct Plan {
     pub instruction: Option<String>,
     /// Examples in each prompt.
     pub shots: usize,
+    /// What they are similar by: `words`, or an encoder's name.
+    pub shots_by: String,
     /// Longest answer in tokens.
     pub max_tokens: u32,
     /// Most that may be spent, over all models.

@@ -6,6 +6,7 @@ mod cost;
 mod evidence;
 mod examples;
 mod forecast;
+mod page;
 mod questions;
 mod recommend;
 

@@ -228,7 +228,8 @@ fn a_full_disk_is_said_and_loses_nothing_that_was_written() {
     let whole = fs::read_to_string(folder.path().join("kept.jsonl")).expect("kept").lines().count() - 2;
     let said = run(folder.path(), &pilot.split(' ').collect::<Vec<_>>());
     assert_eq!(said.code, 0, "{}", said.err);
-    let resumed = said.json()["models"]["good"]["resumed"].as_u64().expect("a count") as usize;
+    let resumed = said.json()["models"]["good"]["resumed"].as_u64().expect("a count");
+    let resumed = usize::try_from(resumed).expect("a few rows");
     assert!(resumed >= whole && resumed > 5, "{resumed} of {whole}");
     assert_eq!(upstream.calls() - calls, ROWS - resumed);
 }

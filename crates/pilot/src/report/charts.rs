@@ -63,23 +63,48 @@ pub fn lines(about: &str, x: Axis<'_>, y: Axis<'_>, series: &[Series], rule: Opt
         plot.rule((x.range.0, at), (x.range.1, at), "limit");
         plot.label((x.range.0, at), (6.0, -7.0), name, "limit-text", Anchor::Start);
     }
-    let mut taken: Vec<f64> = Vec::new();
+    let ends: Vec<f64> = series.iter().filter_map(|line| Some(plot.y.at(line.points.last()?.1))).collect();
+    let meet = ends.iter().enumerate().any(|(i, a)| ends[..i].iter().any(|b| (a - b).abs() < 14.0));
+    let mut taken: Vec<(f64, f64)> = Vec::new();
     for (index, line) in series.iter().enumerate() {
         let class = COLOURS[index % COLOURS.len()];
         plot.line(&thin(&line.points, MOST), class);
         let Some(&end) = line.points.last() else { continue };
-        // Names that would collide move down.
+        // A name stands at the end of its line; where ends meet, where the line is farthest from the others.
+        let alone = if meet { farthest(&plot, series, index) } else { None };
+        let at = alone.unwrap_or(end);
+        // Names that would collide move down, and up where that would leave the plot.
+        let down = plot.y.at(at.1) < HEIGHT * 0.6;
         let mut by = -8.0;
-        while taken.iter().any(|other| (plot.y.at(end.1) + by - other).abs() < 14.0) {
-            by += 4.0;
+        while taken.iter().any(|(x, y)| (plot.x.at(at.0) - x).abs() < 130.0 && (plot.y.at(at.1) + by - y).abs() < 14.0)
+        {
+            by += if down { 4.0 } else { -4.0 };
         }
-        taken.push(plot.y.at(end.1) + by);
-        plot.label(end, (-4.0, by), &line.name, &format!("{class}-text"), Anchor::End);
+        taken.push((plot.x.at(at.0), plot.y.at(at.1) + by));
+        let anchor = if alone.is_some() { Anchor::Middle } else { Anchor::End };
+        plot.label(at, (if alone.is_some() { 0.0 } else { -4.0 }, by), &line.name, &format!("{class}-text"), anchor);
         for point in thin(&line.points, TELLING) {
             plot.hit(point, &format!("{}\n{} · {}", line.name, (x.label)(point.0), (y.label)(point.1)));
         }
     }
     plot.finish()
+}
+
+/// Where in the middle part of the plot a line is farthest from the others; `None` when it is always beside one.
+fn farthest(plot: &Plot, series: &[Series], index: usize) -> Option<(f64, f64)> {
+    let height = |line: &Series, x: f64| -> Option<f64> {
+        let after = line.points.iter().position(|p| p.0 >= x)?;
+        let (b, a) = (line.points[after], line.points[after.saturating_sub(1)]);
+        let share = if b.0 > a.0 { (x - a.0) / (b.0 - a.0) } else { 1.0 };
+        Some(plot.y.at(a.1 + share * (b.1 - a.1)))
+    };
+    let gap = |at: &(f64, f64)| -> f64 {
+        let others = series.iter().enumerate().filter(|(i, _)| *i != index);
+        others.filter_map(|(_, line)| Some((height(line, at.0)? - plot.y.at(at.1)).abs())).fold(f64::INFINITY, f64::min)
+    };
+    let inside = |at: &(f64, f64)| (WIDTH * 0.28..WIDTH * 0.82).contains(&plot.x.at(at.0));
+    let best = series[index].points.iter().copied().filter(inside).max_by(|a, b| gap(a).total_cmp(&gap(b)))?;
+    (gap(&best) > 10.0).then_some(best)
 }
 
 /// A value with its interval.

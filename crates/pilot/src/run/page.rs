@@ -318,7 +318,7 @@ fn data(plan: &Plan, setting: &Setting) -> Section {
     if plan.shots > 0 {
         facts.push((
             "examples in each prompt".into(),
-            format!("{}, similar to the row and different from each other", plan.shots),
+            format!("{}, similar to the row (by {}) and different from each other", plan.shots, plan.shots_by),
         ));
     }
     facts.push(("SHA-256 of the rows".into(), setting.data.hash.clone()));

@@ -1,37 +1,75 @@
 //! Few-shot examples: similar to the row and different from each other, by maximal marginal relevance (J. Carbonell and
-//! J. Goldstein, 1998).
+//! J. Goldstein, 1998). Similar are texts that share words, or texts whose embeddings are close.
 
 use super::words::Index;
+use std::collections::BTreeMap;
+use understudy_core::{Embedder, Error, Result};
 use understudy_dataset::Row;
 
 /// Weight of similarity to the row against likeness among the examples.
 const RELEVANCE: f32 = 0.5;
 /// Similar rows that are considered for each example wanted.
 const CONSIDERED: usize = 8;
+/// Texts that are embedded at a time.
+const BATCH: usize = 64;
+
+/// What similarity is.
+enum Likeness {
+    /// Cosine of TF-IDF.
+    Words(Index),
+    /// Cosine of embeddings: of the examples, and of the texts that will be asked about.
+    Embeddings { examples: Vec<Vec<f32>>, asked: BTreeMap<String, Vec<f32>> },
+}
 
 /// Rows that examples are picked from.
 pub struct Shots<'r> {
     rows: Vec<&'r Row>,
-    index: Index,
+    likeness: Likeness,
 }
 
 impl<'r> Shots<'r> {
-    /// Takes the rows that say what is right.
+    /// Takes the rows that say what is right; similar are texts that share words.
     #[must_use]
     pub fn of(train: &'r [Row]) -> Self {
-        let rows: Vec<&Row> = train.iter().filter(|row| row.gold().is_some()).collect();
+        let rows = usable(train);
         let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
-        Self { index: Index::of(&texts), rows }
+        Self { likeness: Likeness::Words(Index::of(&texts)), rows }
+    }
+
+    /// The same with an encoder: similar are texts with close embeddings. `asked` are the texts that examples will be
+    /// picked for; `progress` hears how many texts are embedded.
+    ///
+    /// # Errors
+    /// Those of the encoder; `Internal` when it gives another number of vectors than texts.
+    pub async fn embedded(
+        train: &'r [Row],
+        asked: &[&str],
+        embedder: &dyn Embedder,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Self> {
+        let rows = usable(train);
+        let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).chain(asked.iter().copied()).collect();
+        let mut vectors = Vec::with_capacity(texts.len());
+        for batch in texts.chunks(BATCH) {
+            vectors.extend(embedder.embed(batch.iter().map(|text| (*text).to_owned()).collect()).await?.vectors);
+            progress(vectors.len());
+        }
+        if vectors.len() != texts.len() {
+            return Err(Error::internal("pick examples: the encoder gave another number of vectors than texts"));
+        }
+        let of_asked = vectors.split_off(rows.len());
+        let asked = asked.iter().map(|text| (*text).to_owned()).zip(of_asked).collect();
+        Ok(Self { likeness: Likeness::Embeddings { examples: vectors, asked }, rows })
     }
 
     /// `k` examples for a text, the most similar last: right before the question, where it counts most.
     #[must_use]
     pub fn pick(&self, text: &str, k: usize) -> Vec<&'r Row> {
-        let candidates = self.index.nearest(text, k * CONSIDERED);
+        let candidates = self.nearest(text, k * CONSIDERED);
         let mut picked: Vec<usize> = Vec::new();
         while picked.len() < k {
             let worth = |&(at, similarity): &(usize, f32)| {
-                let like = picked.iter().map(|&other| self.index.between(at, other)).fold(0.0, f32::max);
+                let like = picked.iter().map(|&other| self.between(at, other)).fold(0.0, f32::max);
                 RELEVANCE * similarity - (1.0 - RELEVANCE) * like
             };
             let best = candidates
@@ -56,15 +94,51 @@ impl<'r> Shots<'r> {
         picked.reverse();
         picked.into_iter().map(|at| self.rows[at]).collect()
     }
+
+    /// The `k` most similar examples, most similar first: (position, cosine).
+    fn nearest(&self, text: &str, k: usize) -> Vec<(usize, f32)> {
+        match &self.likeness {
+            Likeness::Words(index) => index.nearest(text, k),
+            Likeness::Embeddings { examples, asked } => {
+                let Some(query) = asked.get(text) else { return Vec::new() };
+                let mut near: Vec<(usize, f32)> =
+                    examples.iter().enumerate().map(|(at, example)| (at, product(query, example))).collect();
+                near.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+                near.truncate(k);
+                near
+            }
+        }
+    }
+
+    fn between(&self, a: usize, b: usize) -> f32 {
+        match &self.likeness {
+            Likeness::Words(index) => index.between(a, b),
+            Likeness::Embeddings { examples, .. } => product(&examples[a], &examples[b]),
+        }
+    }
+}
+
+fn usable(train: &[Row]) -> Vec<&Row> {
+    train.iter().filter(|row| row.gold().is_some()).collect()
+}
+
+/// Cosine of two unit vectors.
+fn product(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::{FutureExt, future::BoxFuture};
+    use understudy_core::{ModelName, backend::Embeddings};
+
+    fn row(text: &str) -> Row {
+        Row { text: text.into(), label: Some("l".into()), ..Row::default() }
+    }
 
     #[test]
     fn examples_are_similar_and_not_twice_the_same() {
-        let row = |text: &str| Row { text: text.into(), label: Some("l".into()), ..Row::default() };
         let train = [
             row("my card was lost yesterday"),
             row("my card was lost yesterday evening"),
@@ -76,5 +150,33 @@ mod tests {
         assert_eq!(texts, ["the lost card was blocked", "my card was lost yesterday"]);
         assert_eq!(shots.pick("my card", 9).len(), 4);
         assert_eq!(shots.pick("zzz", 2).len(), 2);
+    }
+
+    /// A text is an angle in degrees.
+    struct Angles(ModelName);
+
+    impl Embedder for Angles {
+        fn name(&self) -> &ModelName {
+            &self.0
+        }
+
+        fn dimensions(&self) -> usize {
+            2
+        }
+
+        fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Embeddings>> {
+            let angle = |text: &String| text.parse::<f32>().expect("a number").to_radians();
+            let vectors = texts.iter().map(|text| vec![angle(text).cos(), angle(text).sin()]).collect();
+            async move { Ok(Embeddings { vectors, tokens: 0 }) }.boxed()
+        }
+    }
+
+    #[test]
+    fn close_embeddings_are_similar_and_two_on_the_same_side_are_one_too_many() {
+        let train = ["10", "11", "12", "-14", "90"].map(row);
+        let angles = Angles("angles".into());
+        let shots = Shots::embedded(&train, &["0"], &angles, &mut |_| {}).now_or_never().expect("at once");
+        let texts: Vec<&str> = shots.expect("as many vectors").pick("0", 2).iter().map(|r| r.text.as_str()).collect();
+        assert_eq!(texts, ["-14", "10"], "12 is closer than -14, but says the same as 10");
     }
 }

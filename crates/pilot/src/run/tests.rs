@@ -86,6 +86,7 @@ fn plan() -> Plan {
         out_of_scope: None,
         instruction: None,
         shots: 0,
+        shots_by: "words".into(),
         max_tokens: 4,
         max_cost_usd: None,
         per_minute: None,

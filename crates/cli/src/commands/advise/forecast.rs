@@ -89,10 +89,16 @@ pub(super) async fn run(args: &ForecastArgs, context: &Context) -> Result<()> {
 
 /// A forecast as a table.
 pub(super) fn say_forecast(f: &Forecast) {
+    let header = format!("{} requests, 95 % intervals", thousands(f.n));
+    say(table(&[header.as_str(), ""], &[1], facts(f).into_iter().map(|(name, value)| vec![name, value])));
+}
+
+/// A forecast, line by line.
+pub(super) fn facts(f: &Forecast) -> Vec<(String, String)> {
     let ms = |x: f64| format!("{x:.0} ms");
     let known =
         |interval: &Option<Interval>| interval.as_ref().map_or_else(|| "not known".to_owned(), |i| range(i, ms));
-    let rows = [
+    [
         ("answered by the small model", range(&f.kept, percent)),
         ("cost of a request", range(&f.cost_per_request_usd, usd)),
         ("  of it audits", usd(f.audits_per_request_usd)),
@@ -104,9 +110,9 @@ pub(super) fn say_forecast(f: &Forecast) {
         ("time to an answer, p99", known(&f.latency_ms_p99)),
         ("large alone, p50", known(&f.large_latency_ms_p50)),
         ("large alone, p95", known(&f.large_latency_ms_p95)),
-    ];
-    let header = format!("{} requests, 95 % intervals", thousands(f.n));
-    say(table(&[header.as_str(), ""], &[1], rows.into_iter().map(|(name, value)| vec![name.to_owned(), value])));
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .to_vec()
 }
 
 fn usd(x: f64) -> String {

@@ -5,10 +5,11 @@ use super::{
     cost::{self, read_answers},
     evidence::{Evidence, EvidenceFlags},
     examples::wrapped,
-    forecast, questions,
+    forecast, page, questions,
 };
 use crate::{
     commands::Context,
+    report::ReportArg,
     terminal::{self, heading, say, table},
 };
 use clap::Args;
@@ -79,6 +80,8 @@ pub(super) struct RecommendArgs {
     costs: CostFlags,
     #[command(flatten)]
     evidence: EvidenceFlags,
+    #[command(flatten)]
+    report: ReportArg,
 }
 
 impl RecommendArgs {
@@ -114,6 +117,7 @@ impl RecommendArgs {
 
 /// Runs `understudy advise`.
 pub(super) async fn run(args: RecommendArgs, context: &Context) -> Result<()> {
+    args.report.check()?;
     let flags = args.answers();
     let evidence = Evidence::gather(&args.evidence, context).await?;
     let asked = args.file.is_some() || flags != Answers::default() || evidence.is_some() || context.json;
@@ -148,7 +152,7 @@ pub(super) async fn run(args: RecommendArgs, context: &Context) -> Result<()> {
     let candidates = fit::candidates(&models, &answers, input, output);
     let advice = framework::advise(&profile, &answers);
     show(&advice, &candidates, &costing, evidence.as_ref(), forecast.as_ref());
-    if !context.json {
+    if !context.json && !args.report.is_wanted() {
         return Ok(());
     }
     let mut object = serde_json::to_value(&advice).map_err(|e| Error::internal(format!("write JSON: {e}")))?;
@@ -159,7 +163,10 @@ pub(super) async fn run(args: RecommendArgs, context: &Context) -> Result<()> {
     if let (Some(object), serde_json::Value::Object(more)) = (object.as_object_mut(), more) {
         object.extend(more);
     }
-    terminal::json(&object)
+    let advised =
+        page::Advised { advice: &advice, candidates: &candidates, costing: &costing, forecast: forecast.as_ref() };
+    args.report.write(|| page::page(&advised), &object)?;
+    crate::commands::finish(context, &object)
 }
 
 /// What the evidence says about the measured question.
@@ -259,7 +266,7 @@ fn show(
 }
 
 /// What the verdict costs beside the large model alone, and from where on it pays.
-fn in_money(verdict: Choice, costing: &Costing) -> Option<String> {
+pub(super) fn in_money(verdict: Choice, costing: &Costing) -> Option<String> {
     let pays = costing.break_even.iter().find(|b| b.choice == verdict)?.requests_per_month;
     let here = costing.assumptions.requests_per_month;
     let spread = |choice| costing.choices.iter().find(|o| o.choice == choice).map(|o| o.month_spread);
@@ -300,7 +307,7 @@ fn say_flips(advice: &Advice) {
 }
 
 /// What to do with the verdict.
-fn next(advice: &Advice) -> Vec<&'static str> {
+pub(super) fn next(advice: &Advice) -> Vec<&'static str> {
     match advice.verdict {
         Some(Choice::Hybrid) => vec![
             "understudy init                         observe: record what the large model answers",

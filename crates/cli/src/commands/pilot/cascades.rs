@@ -1,8 +1,11 @@
 //! `understudy pilot cascades`: the cheapest cascade of two or three models that provably keeps its promise.
 
+mod page;
+
 use crate::{
     commands::Context,
     compose,
+    report::ReportArg,
     terminal::{self, percent, say, table},
 };
 use clap::Args;
@@ -38,10 +41,13 @@ pub(crate) struct CascadesArgs {
     /// Seed of the division and of the simulation
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    report: ReportArg,
 }
 
 /// Runs `understudy pilot cascades`.
 pub(super) fn run(args: &CascadesArgs, context: &Context) -> Result<()> {
+    args.report.check()?;
     let outcomes = compose::read_outcomes(&args.outcomes)?;
     let population = Population::new(&outcomes, args.models.as_deref(), &args.large)?;
     let terms = Terms { epsilon: args.epsilon, delta: args.delta, seed: Seed(args.seed) };
@@ -59,7 +65,10 @@ pub(super) fn run(args: &CascadesArgs, context: &Context) -> Result<()> {
     if let Some(found) = &simulation {
         show_simulation(found);
     }
-    if context.json { terminal::json(&object(&population, &verdict, &path, simulation.as_ref())) } else { Ok(()) }
+    let object = object(&population, &verdict, &path, simulation.as_ref());
+    let page = || page::page(&population, &verdict, &path, terms, simulation.as_ref());
+    args.report.write(page, &object)?;
+    crate::commands::finish(context, &object)
 }
 
 fn show(population: &Population, verdict: &Verdict, path: &[Rated], terms: Terms) {

@@ -1,12 +1,14 @@
 //! `understudy pilot certify`: how much of a task's traffic may the small model answer?
 
 mod family;
+mod page;
 
 use crate::commands::Context;
 use crate::{
     clock::SystemClock,
     compose::{self, Composer},
     learning::{self, Certification},
+    report::ReportArg,
     terminal,
     terminal::{say, table},
 };
@@ -55,6 +57,8 @@ pub(crate) struct CertifyArgs {
     /// Seed of the simulation, and of the order in which graded losses are looked at
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    report: ReportArg,
 }
 
 /// What a loss is.
@@ -120,12 +124,16 @@ impl CertifyArgs {
 
 /// Runs `understudy pilot certify`.
 pub(super) async fn run(args: CertifyArgs, context: &Context) -> Result<()> {
+    args.report.check()?;
     if let Some(task) = &args.task {
         return certify_task(task, &args, context).await;
     }
     match args.outcomes.as_slice() {
         [] => Err(Error::invalid("certify: --task names a task, --outcomes a file of recorded outcomes")),
         [file] if !args.by_task => certify(&compose::read_outcomes(file)?, &args, context.json),
+        _ if args.report.is_wanted() => {
+            Err(Error::invalid("write the report: it shows one certificate; name one file, without --by-task"))
+        }
         _ => family::run(&args, context.json),
     }
 }
@@ -149,7 +157,9 @@ async fn certify_task(name: &str, args: &CertifyArgs, context: &Context) -> Resu
     let scored: Vec<Scored> = items.iter().map(Scored::from).collect();
     let simulation =
         args.simulate.map(|runs| simulated(&scored, &terms, Rule::default(), args.seed, runs)).transpose()?;
-    if context.json { terminal::json(&object(&report, simulation.as_ref())) } else { Ok(()) }
+    let object = object(&report, simulation.as_ref());
+    args.report.write(|| page::page(&report, &terms, Rule::default().per, simulation.as_ref()), &object)?;
+    crate::commands::finish(context, &object)
 }
 
 /// Certifies on recorded outcomes and, if asked, simulates certificates over the same outcomes.
@@ -163,7 +173,9 @@ fn certify(outcomes: &[Outcome], args: &CertifyArgs, json: bool) -> Result<()> {
         say(format!("For recorded outcomes only; no gateway would {unwatched}."));
     }
     let simulation = args.simulate.map(|runs| simulated(&items, &terms, rule, args.seed, runs)).transpose()?;
-    if json { terminal::json(&object(&report, simulation.as_ref())) } else { Ok(()) }
+    let object = object(&report, simulation.as_ref());
+    args.report.write(|| page::page(&report, &terms, rule.per, simulation.as_ref()), &object)?;
+    if json { terminal::json(&object) } else { Ok(()) }
 }
 
 fn simulated(items: &[Scored], terms: &Terms, rule: Rule, seed: u64, runs: u64) -> Result<Simulation> {

@@ -1,8 +1,11 @@
 //! `understudy pilot compare`: several models on the same rows, against a baseline or from the largest down.
 
+mod page;
+
 use crate::commands::Context;
 use crate::{
     compose,
+    report::ReportArg,
     terminal::{self, percent, say, table},
 };
 use clap::Args;
@@ -50,10 +53,13 @@ pub(crate) struct CompareArgs {
     /// Seed of resampling
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    report: ReportArg,
 }
 
 /// Runs `understudy pilot compare`.
 pub(super) fn run(args: &CompareArgs, context: &Context) -> Result<()> {
+    args.report.check()?;
     let outcomes = compose::read_outcomes(&args.outcomes)?;
     let options = Options {
         baseline: args.baseline.clone(),
@@ -70,11 +76,15 @@ pub(super) fn run(args: &CompareArgs, context: &Context) -> Result<()> {
         });
         let found = stepdown::step_down(&outcomes, &options, trade, args.critical)?;
         show_steps(&found, args);
-        if context.json { terminal::json(&with_n(&found, outcomes.len())?) } else { Ok(()) }
+        let object = with_n(&found, outcomes.len())?;
+        args.report.write(|| page::step_down(&found, args.delta), &object)?;
+        crate::commands::finish(context, &object)
     } else {
         let found = models::against_baseline(&outcomes, &options)?;
         show(&found);
-        if context.json { terminal::json(&with_n(&found, outcomes.len())?) } else { Ok(()) }
+        let object = with_n(&found, outcomes.len())?;
+        args.report.write(|| page::comparison(&found), &object)?;
+        crate::commands::finish(context, &object)
     }
 }
 

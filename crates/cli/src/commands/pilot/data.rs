@@ -10,6 +10,7 @@ use understudy_core::{Error, Result, Seed};
 use understudy_dataset::{
     Dataset, Fields, Format, Leakage, Mapping, Part, Row, Shares, Summary, leakage, part_of, summarise,
 };
+use understudy_pilot::doubts::{self, Doubts};
 use understudy_store::{Source, Store, StoreOptions};
 
 /// Rows and labels that a preview shows.
@@ -31,6 +32,9 @@ pub(crate) struct DataArgs {
     /// Seed of the division
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Do not look for labels that are probably wrong (it takes seconds on ten thousand rows)
+    #[arg(long)]
+    skip_label_errors: bool,
 }
 
 /// Names of fields; what is not named is found by its usual names.
@@ -114,6 +118,18 @@ pub(super) async fn run(args: DataArgs, context: &Context) -> Result<()> {
     let data = open(&args.data, &fields, context).await?;
     let summary = summarise(&data);
     show(&data, &summary);
+    let doubts = match args.skip_label_errors {
+        true => None,
+        false => {
+            let bar = crate::terminal::progress(0, "looking for wrong labels");
+            let doubts = doubts::find(&data.rows, Seed(args.seed));
+            bar.finish_and_clear();
+            doubts
+        }
+    };
+    if let Some(doubts) = &doubts {
+        show_doubts(doubts);
+    }
     let other = match &args.against {
         Some(other) => Some(open(other, &fields, context).await?),
         None => None,
@@ -132,7 +148,9 @@ pub(super) async fn run(args: DataArgs, context: &Context) -> Result<()> {
         ));
         note("  The part of a row follows from its text and the seed alone; copies of a text stay together.");
     }
-    crate::commands::finish(context, &object(&data, &summary, shared.as_ref(), parts.as_deref()))
+    let mut object = object(&data, &summary, shared.as_ref(), parts.as_deref());
+    object["label_errors"] = json!(doubts);
+    crate::commands::finish(context, &object)
 }
 
 fn parts(data: &Dataset, shares: &[f64], seed: Seed) -> Result<Vec<(Part, usize)>> {
@@ -182,6 +200,34 @@ fn show(data: &Dataset, summary: &Summary) {
     }
     for (first, second) in summary.near_contradictions.iter().take(3) {
         note(format_args!("  nearly the same text, other labels: rows {first} and {second}"));
+    }
+}
+
+fn show_doubts(found: &Doubts) {
+    heading("Labels that are probably wrong");
+    let (share, agreed) = (&found.share, &found.agreement);
+    let percent = crate::terminal::percent;
+    say(format_args!(
+        "{} of {} labels ({}, 95 % {} to {}) are doubted by a classifier on words that had not seen them; it agrees with \
+         {} of all.",
+        found.candidates.len(),
+        found.n,
+        percent(share.estimate),
+        percent(share.low),
+        percent(share.high),
+        percent(agreed.estimate)
+    ));
+    let row = |d: &doubts::Doubt| {
+        let line = if d.line > 0 { d.line.to_string() } else { d.id.clone() };
+        vec![line, cut(&d.label, 28), cut(&d.suggested, 28), format!("{:.2}", d.margin), cut(&d.text, 60)]
+    };
+    if !found.candidates.is_empty() {
+        say(table(
+            &["line", "label", "rather", "margin", "text"],
+            &[0, 3],
+            found.candidates.iter().take(SHOWN).map(row),
+        ));
+        note("  The surest first; --json has all. Look before you relabel.");
     }
 }
 

@@ -1,8 +1,11 @@
 //! `understudy pilot errors`: where a small model goes wrong.
 
+mod page;
+
 use crate::commands::Context;
 use crate::{
     compose,
+    report::ReportArg,
     terminal::{self, percent, say, table},
 };
 use clap::Args;
@@ -39,10 +42,13 @@ pub(crate) struct ErrorsArgs {
     /// Seed of the clusters
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    report: ReportArg,
 }
 
 /// Runs `understudy pilot errors`.
 pub(super) fn run(args: &ErrorsArgs, context: &Context) -> Result<()> {
+    args.report.check()?;
     let outcomes = compose::read_outcomes(&args.outcomes)?;
     let options = Options {
         small: args.small.clone(),
@@ -54,6 +60,7 @@ pub(super) fn run(args: &ErrorsArgs, context: &Context) -> Result<()> {
     };
     let report = errors::report(&outcomes, &options)?;
     show(&report);
+    args.report.write(|| page::page(&report), &report)?;
     if context.json { terminal::json(&report) } else { Ok(()) }
 }
 

@@ -1,5 +1,6 @@
 //! `understudy pilot replay`: recorded outcomes through a router or a gate, and what comes of it at every threshold.
 
+mod page;
 mod policy;
 mod scores;
 mod show;
@@ -10,6 +11,7 @@ use crate::{
     compose::{self, Composer},
     deployed::Deployed,
     pairs::{Pair, Pairs},
+    report::ReportArg,
     terminal,
 };
 use clap::Args;
@@ -96,6 +98,8 @@ pub(crate) struct ReplayArgs {
     /// Seed of folds and resamples
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    report: ReportArg,
 }
 
 /// What is shown and printed.
@@ -113,7 +117,11 @@ struct Shown {
 
 /// Runs `understudy pilot replay`.
 pub(super) async fn run(mut args: ReplayArgs, context: &Context) -> Result<()> {
+    args.report.check()?;
     if !args.models.is_empty() {
+        if args.report.is_wanted() {
+            return Err(Error::invalid("write the report: it shows a pair; name --small and --large, not --models"));
+        }
         return policy::run(&args, context).await;
     }
     let Material { outcomes, train, selected, notes } = Material::of(&mut args, context).await?;
@@ -158,12 +166,10 @@ pub(super) async fn run(mut args: ReplayArgs, context: &Context) -> Result<()> {
         terminal::say(format_args!("\ngate {} written to {}", &gate.hash()[..16], file.display()));
         hash = Some(gate.hash().to_owned());
     }
-    if !context.json {
-        return Ok(());
-    }
     let mut object = show::object(&shown);
     object["gate_hash"] = hash.into();
-    terminal::json(&object)
+    args.report.write(|| page::page(&shown, &args), &object)?;
+    crate::commands::finish(context, &object)
 }
 
 /// What is replayed.

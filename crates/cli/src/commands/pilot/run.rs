@@ -22,6 +22,7 @@ use std::{
     sync::Arc,
 };
 use understudy_core::{Clock, Error, Money, Result, Seed, hash::sha256_hex};
+use understudy_dataset::Row;
 use understudy_model::{catalogue::Kind, installed};
 use understudy_pilot::{
     report,
@@ -55,6 +56,9 @@ pub(crate) struct RunArgs {
     /// Examples in each prompt of a generative model, picked for each row
     #[arg(long, default_value_t = 0, value_name = "K")]
     shots: usize,
+    /// What makes an example similar: `words`, or an installed encoder such as minilm
+    #[arg(long, default_value = WORDS, value_name = "words|MODEL", requires = "shots")]
+    shots_by: String,
     /// Instructions in place of the task's own
     #[arg(long, value_name = "TEXT")]
     instruction: Option<String>,
@@ -140,6 +144,7 @@ pub(super) async fn run(args: RunArgs, context: &Context) -> Result<()> {
         out_of_scope: args.out_of_scope.clone(),
         instruction: args.instruction.clone(),
         shots: args.shots,
+        shots_by: args.shots_by.clone(),
         max_tokens: args.max_tokens,
         max_cost_usd: args.max_cost_usd,
         per_minute: args.rate,
@@ -192,7 +197,12 @@ pub(super) async fn run(args: RunArgs, context: &Context) -> Result<()> {
     }
     baseline_first(&mut candidates, args.baseline.as_deref())?;
     let spent = Money::from_usd(journal.cost_usd())?;
-    let (tried, spent) = ask(&plan, candidates, &material, &args, &mut journal, &clock, spent).await?;
+    let rows = material.order(seed, args.limit);
+    let shots = match args.shots {
+        0 => None,
+        _ => Some(contenders.shots(&args.shots_by, &rows).await?),
+    };
+    let (tried, spent) = ask(&plan, candidates, &rows, shots.as_ref(), &args, &mut journal, &clock, spent).await?;
     let margin = Margin { epsilon: args.epsilon, delta: args.delta };
     let finding = verdict::judge(&plan, &tried, args.baseline.as_deref(), margin, clock.now())?;
     let judged = match &judge {
@@ -250,17 +260,17 @@ fn baseline_first(candidates: &mut [Candidate], baseline: Option<&str>) -> Resul
     Ok(())
 }
 
+#[expect(clippy::too_many_arguments, reason = "what a run is about, each thing of its own kind")]
 async fn ask<'m>(
     plan: &Plan,
     candidates: Vec<Candidate>,
-    material: &'m Material,
+    rows: &[&'m Row],
+    shots: Option<&Shots<'_>>,
     args: &RunArgs,
     journal: &mut Journal,
     clock: &Arc<SystemClock>,
     mut spent: Money,
 ) -> Result<(Vec<verdict::Tried<'m>>, Money)> {
-    let rows = material.order(Seed(args.seed), args.limit);
-    let shots = (plan.shots > 0).then(|| Shots::of(&material.train));
     let mut tried: Vec<verdict::Tried<'_>> = Vec::new();
     let mut baseline: Option<BTreeMap<String, f64>> = None;
     for candidate in candidates {
@@ -273,7 +283,7 @@ async fn ask<'m>(
                 bar.set_message(format!("{} ${:.4}", candidate.name, p.spent_usd));
             }
         };
-        let asked = runner.ask(&candidate, &rows, shots.as_ref(), baseline.as_ref(), &mut progress);
+        let asked = runner.ask(&candidate, rows, shots, baseline.as_ref(), &mut progress);
         let answers = unless_interrupted(asked).await?;
         spent = runner.spent;
         bar.finish_and_clear();
@@ -332,10 +342,14 @@ async fn unless_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<
 
 /// What makes two runs the same: answers of one may be taken into the other.
 fn inputs(plan: &Plan, material: &Material, seed: Seed) -> String {
-    let about = json!({
+    let mut about = json!({
         "data": material.hash, "train": material.train_hash, "task": plan.task, "labels": plan.labels,
         "instruction": plan.instruction, "shots": plan.shots, "max_tokens": plan.max_tokens, "seed": seed, "version": 1,
     });
+    // Runs from before there was a choice keep their folders.
+    if plan.shots_by != WORDS {
+        about["shots_by"] = json!(plan.shots_by);
+    }
     sha256_hex(about.to_string().as_bytes())
 }
 

@@ -4,9 +4,10 @@
 //! certificate; what a certificate would allow on the same stream stands beside it.
 
 mod certified;
+mod page;
 mod show;
 
-use crate::{commands::Context, compose, terminal};
+use crate::{commands::Context, compose, report::ReportArg, terminal};
 use clap::Args;
 use std::{collections::BTreeMap, path::PathBuf};
 use understudy_adapt::online::{
@@ -62,6 +63,8 @@ pub(crate) struct StreamArgs {
     /// Tokens after which texts are cut
     #[arg(long, value_name = "N", default_value_t = 256)]
     max_tokens: usize,
+    #[command(flatten)]
+    report: ReportArg,
 }
 
 /// One way to run the stream, in each order.
@@ -88,6 +91,7 @@ struct Forecast {
 
 /// Runs `understudy pilot stream`.
 pub(super) async fn run(args: StreamArgs, context: &Context) -> Result<()> {
+    args.report.check()?;
     if args.orders == 0 {
         return Err(Error::invalid("run stream: --orders must be at least 1").with_param("orders"));
     }
@@ -109,7 +113,9 @@ pub(super) async fn run(args: StreamArgs, context: &Context) -> Result<()> {
     let (student, certified, baselines) = ran.map_err(|e| Error::internal(format!("run stream: {e}")))??;
     let forecast = Forecast { n, left_out, classes, student, certified, baselines };
     show::show(&forecast, &args);
-    if context.json { terminal::json(&show::object(&forecast, &args)) } else { Ok(()) }
+    let object = show::object(&forecast, &args);
+    args.report.write(|| page::page(&forecast, &args), &object)?;
+    crate::commands::finish(context, &object)
 }
 
 fn all(

@@ -103,7 +103,7 @@ fn plot(replay: &Replay) {
 }
 
 /// The point that keeps most with at most `loss` lost against always asking the large model.
-fn at_loss(replay: &Replay, loss: f64) -> Point {
+pub(super) fn at_loss(replay: &Replay, loss: f64) -> Point {
     let enough = replay.quality_large.estimate - loss - 1e-9;
     let found = replay.curve.iter().rev().find(|point| point.quality >= enough);
     found.copied().unwrap_or(replay.curve[0])

@@ -3,6 +3,7 @@
 use super::{Outcome, RunArgs, data::Material};
 use crate::{
     commands::shown,
+    report::{command_line, quoted, written},
     terminal::{self, heading, note, say, table},
 };
 use serde_json::{Value, json};
@@ -32,13 +33,9 @@ pub(super) fn setting(
     finding: Option<&Finding>,
     now: Timestamp,
 ) -> Setting {
-    let time = jiff::Timestamp::from_millisecond(now.0).unwrap_or_default();
-    let written = format!("{} UTC", time.to_string().chars().take(16).collect::<String>().replace('T', " "));
-    let command: Vec<String> =
-        std::iter::once("understudy".to_owned()).chain(std::env::args().skip(1).map(quoted)).collect();
     let outcomes = quoted(shown(&out.join("outcomes.jsonl")));
     let mut commands = vec![
-        ("All figures (a finished run reads its journal and asks nothing again)".to_owned(), command.join(" ")),
+        ("All figures (a finished run reads its journal and asks nothing again)".to_owned(), command_line()),
         ("The data card".to_owned(), data_command(args)),
     ];
     if let Some(together) = finding.and_then(|f| Some((f, f.together.as_ref()?))) {
@@ -57,19 +54,13 @@ pub(super) fn setting(
         data: DataCard { name: args.data.clone(), hash: material.hash.clone(), facts: material.facts.clone() },
         commands,
         epsilon: args.epsilon,
-        written,
+        written: written(now),
     }
 }
 
 fn data_command(args: &RunArgs) -> String {
     let against = args.train.as_ref().map_or_else(String::new, |train| format!(" --against {}", quoted(train.clone())));
     format!("understudy pilot data {}{against}", quoted(args.data.clone()))
-}
-
-/// A word as a shell takes it.
-fn quoted(word: String) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./:@=,+%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 /// The run as one object.

@@ -16,7 +16,7 @@ const BAR: f64 = 40.0;
 const LEVEL: f64 = 0.95;
 
 /// A figure over the orders.
-fn over(tallies: &[Tally], figure: impl Fn(&Tally) -> Option<f64>) -> Option<(Bound, f64, f64)> {
+pub(super) fn over(tallies: &[Tally], figure: impl Fn(&Tally) -> Option<f64>) -> Option<(Bound, f64, f64)> {
     let values: Vec<f64> = tallies.iter().filter_map(figure).collect();
     if values.is_empty() {
         return None;
@@ -27,7 +27,7 @@ fn over(tallies: &[Tally], figure: impl Fn(&Tally) -> Option<f64>) -> Option<(Bo
 }
 
 /// The stretches of the stream, each with its figures over all orders.
-fn curve(way: &Way) -> Vec<(usize, usize, Tally)> {
+pub(super) fn curve(way: &Way) -> Vec<(usize, usize, Tally)> {
     let n = way.streams.first().map_or(0, |stream| stream.steps.len());
     let edge = |k: usize| n * k / STRETCHES;
     (0..STRETCHES)
