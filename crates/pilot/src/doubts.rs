@@ -213,6 +213,6 @@ mod tests {
         }
         let read = understudy_dataset::read(&file, &understudy_dataset::Fields::default()).expect("it is well formed");
         let (recall, precision) = found_of_planted(read.rows, "Banking77, 77 intents");
-        assert!(recall >= 0.7 && precision >= 0.2, "recall {recall}, precision {precision}");
+        assert!(recall >= 0.6 && precision >= 0.2, "recall {recall}, precision {precision}");
     }
 }
