@@ -240,13 +240,18 @@ impl Costing {
                 dollars(price.output_per_million)
             )
         };
+        // What was measured is the bill of a request, not the price of a token.
+        let large = match &a.measured {
+            Some(measured) => format!("{} a request", measured.large),
+            None => price(&a.large, &a.large_price),
+        };
         let hours = |h: f64| format!("{h} h");
         let rows = [
             ("requests-per-month", thousands(a.requests_per_month)),
             ("input-tokens", thousands(a.usage.input_tokens)),
             ("output-tokens", thousands(a.usage.output_tokens)),
             ("cached-tokens", thousands(a.usage.cached_input_tokens)),
-            ("large-price", price(&a.large, &a.large_price)),
+            ("large-price", large),
             ("small", if a.small.is_empty() { "none fits".to_owned() } else { a.small.clone() }),
             ("capacity", format!("{:.2} requests/s on one machine", a.capacity_per_s)),
             ("peak-factor", format!("{}× the average second", a.peak_factor)),

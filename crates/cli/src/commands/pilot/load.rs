@@ -272,10 +272,17 @@ fn show(args: &LoadArgs, report: &Report, budget: &Budget) {
     let line = match (args.within_ms, report.most_users, highest) {
         (Some(limit), Some(users), _) => format!("{users} users with 95 % of the answers within {limit} ms"),
         (Some(limit), None, _) => format!("not even {} within {limit} ms at the 95th percentile", args.users[0]),
+        (None, _, Some(best)) if best.per_second() <= 0.0 => {
+            format!("no answer came within a step of {} s; measure longer ones with --seconds", args.seconds)
+        }
         (None, _, Some(best)) => format!("at most {:.1} answers a second, with {}", best.per_second(), offered(best)),
         (None, _, None) => "nothing was measured".to_owned(),
     };
-    say(terminal::verdict(&line, report.most_users.is_some() || args.within_ms.is_none()));
+    let good = match args.within_ms {
+        Some(_) => report.most_users.is_some(),
+        None => highest.is_some_and(|best| best.per_second() > 0.0),
+    };
+    say(terminal::verdict(&line, good));
     heading("Users who ask again as soon as they have their answer");
     say(steps("users", &report.closed, args.within_ms));
     if !report.open.is_empty() {

@@ -98,7 +98,8 @@ fn show(estimates: &[Estimate], n: usize) {
         "{n} recorded requests that the small model answered; losses per request, {} intervals",
         percent(LEVEL)
     ));
-    let interval = |b: &Bound| format!("{} ({} to {})", percent(b.estimate), percent(b.low), percent(b.high));
+    // An unbiased estimate of a share near 0 falls below it now and then; --json has it as it is.
+    let interval = |b: &Bound| format!("{} ({} to {})", percent(b.estimate.max(0.0)), percent(b.low), percent(b.high));
     let rows = estimates.iter().map(|e| {
         vec![
             format!("{}", e.threshold),
