@@ -4,6 +4,7 @@
 //! Knows no request, no model and no file. Everything is deterministic given its seed.
 
 pub mod boost;
+pub mod cholesky;
 pub mod confident;
 pub mod groups;
 pub mod isotonic;

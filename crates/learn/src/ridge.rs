@@ -1,6 +1,7 @@
 //! Ridge regression: least squares with a penalty on squared weights (not on the intercept), solved exactly through the
 //! Cholesky factor of the normal equations (Hoerl & Kennard, 1970).
 
+use crate::cholesky::solve;
 use serde::{Deserialize, Serialize};
 
 /// A fitted regression.
@@ -53,25 +54,6 @@ impl Ridge {
     pub fn predict(&self, row: &[f64]) -> f64 {
         self.intercept + self.weights.iter().zip(row).map(|(w, x)| w * x).sum::<f64>()
     }
-}
-
-/// Solves `matrix · x = right` for a positive definite matrix given by its lower triangle.
-fn solve(mut matrix: Vec<f64>, mut right: Vec<f64>) -> Vec<f64> {
-    let n = right.len();
-    for i in 0..n {
-        for j in 0..=i {
-            let dot: f64 = (0..j).map(|k| matrix[i * n + k] * matrix[j * n + k]).sum();
-            let rest = matrix[i * n + j] - dot;
-            matrix[i * n + j] = if i == j { rest.max(f64::MIN_POSITIVE).sqrt() } else { rest / matrix[j * n + j] };
-        }
-        let dot: f64 = (0..i).map(|k| matrix[i * n + k] * right[k]).sum();
-        right[i] = (right[i] - dot) / matrix[i * n + i];
-    }
-    for i in (0..n).rev() {
-        let dot: f64 = (i + 1..n).map(|k| matrix[k * n + i] * right[k]).sum();
-        right[i] = (right[i] - dot) / matrix[i * n + i];
-    }
-    right
 }
 
 #[cfg(test)]

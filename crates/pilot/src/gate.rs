@@ -2,12 +2,12 @@
 //! choice between the committee and the best single signal.
 //!
 //! What a gate is worth is how early it sends those requests on that the large model answers better: the area between
-//! its curve and the small model's quality ([`area`]). A committee is drawn towards the best raw signal with a fixed
-//! weight (more of it where only the small model's own answer was recorded), and is dropped for that signal where
-//! cross-validation finds it worse by more than one standard error. Fitted gates live in `route`, which reads the same
-//! signals from live answers.
+//! its curve and the small model's quality ([`area`]). A committee is drawn towards the best raw signal: where only the
+//! small model's own answer was recorded, with the chance that the raw signal is the better of the two as its weight,
+//! else with a fixed one. It is dropped for that signal where cross-validation finds it worse by more than one standard
+//! error. Fitted gates live in `route`, which reads the same signals from live answers.
 
-mod area;
+pub(crate) mod area;
 mod committee;
 pub mod evaluate;
 mod fit;

@@ -3,7 +3,8 @@
 //!
 //! The target is the gain in quality (large minus small), not the small model's quality: a request that both get wrong
 //! is not worth delegating. Every fit is linear or a mean with strong shrinkage, because one row says little: the
-//! gain is mostly noise. A router that does not beat the trivial ones on the user's own rows is not used.
+//! gain is mostly noise. A router that falls behind the trivial ones on the user's own rows, or repeats them, is not used, and
+//! where no gain could be measured the report says so.
 
 mod fit;
 mod select;
@@ -26,9 +27,9 @@ pub enum Kind {
     Knn,
     /// The embedding and the shape of the text.
     Linear,
-    /// Group, shape and words: no model runs.
+    /// Group and shape of the text, and the words where no groups are recorded: no model runs.
     Static,
-    /// Group, shape, words and embedding.
+    /// The same and the embedding.
     Stack,
 }
 
@@ -61,6 +62,12 @@ impl Kind {
     #[must_use]
     pub const fn wants_embedding(self) -> bool {
         matches!(self, Self::Knn | Self::Linear | Self::Stack)
+    }
+
+    /// Whether it holds what the trivial ones know and is drawn to it: the more noise, the more it is the group mean.
+    #[must_use]
+    pub const fn is_drawn_to_trivial(self) -> bool {
+        matches!(self, Self::Static | Self::Stack)
     }
 
     /// Reads a name.

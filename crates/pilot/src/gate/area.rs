@@ -2,7 +2,7 @@
 
 /// Share of the requests that are escalated before each one when those with the lowest scores go first; equal scores
 /// share their places.
-pub(super) fn places(scores: &[f64]) -> Vec<f64> {
+pub(crate) fn places(scores: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
     let mut places = vec![0.0; scores.len()];
@@ -20,15 +20,20 @@ pub(super) fn places(scores: &[f64]) -> Vec<f64> {
 
 /// Mean quality above the small model's along the curve of growing shares of escalated requests. `gains` are the large
 /// model's quality less the small model's. Divided by the mean gain this is the average performance gap recovered.
-pub(super) fn area(scores: &[f64], gains: &[f64]) -> f64 {
+pub(crate) fn area(scores: &[f64], gains: &[f64]) -> f64 {
     let n = gains.len() as f64;
     places(scores).iter().zip(gains).map(|(place, gain)| gain * (1.0 - place)).sum::<f64>() / n
 }
 
 /// How much more area `a` has than `b`, and the standard error of that (over requests).
-pub(super) fn difference(a: &[f64], b: &[f64], gains: &[f64]) -> (f64, f64) {
+pub(crate) fn difference(a: &[f64], b: &[f64], gains: &[f64]) -> (f64, f64) {
+    difference_of_places(&places(a), &places(b), gains)
+}
+
+/// As [`difference`], from places, which may be means over several orders.
+pub(crate) fn difference_of_places(a: &[f64], b: &[f64], gains: &[f64]) -> (f64, f64) {
     let n = gains.len() as f64;
-    let each: Vec<f64> = places(a).iter().zip(places(b)).zip(gains).map(|((a, b), gain)| gain * (b - a)).collect();
+    let each: Vec<f64> = a.iter().zip(b).zip(gains).map(|((a, b), gain)| gain * (b - a)).collect();
     let mean = each.iter().sum::<f64>() / n;
     let variance = each.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
     (mean, (variance / n).sqrt())

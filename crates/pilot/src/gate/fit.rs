@@ -18,10 +18,11 @@ use understudy_route::gate::{
 
 /// Fewest rows from which a gate is fitted.
 const FEWEST: usize = 40;
-/// Weight of the raw signal beside the committee's, where only the small model's own answer was recorded …
-const DRAWN_ALONE: f64 = 0.5;
-/// … and where other models' answers were.
+/// Weight of the raw signal beside the committee's where other models' answers were recorded. Where only the small
+/// model's own answer was, the weight is the chance that the raw signal is the better of the two, up to …
 const DRAWN_WITH_HELPERS: f64 = 0.1;
+/// … this.
+const DRAWN_MOST: f64 = 0.95;
 
 /// Score of what the gate refuses to judge: above all others.
 const REFUSED: f64 = 1e6;
@@ -119,22 +120,25 @@ pub(super) fn fit_rows(table: &Table, rows: &[usize], names: (&str, &str), param
     let raw_member = |column: usize, weight: f64| {
         Seat::new("raw signal", Learner::Raw { column, sign: raw.sign }, raw_unseen.clone(), weight)
     };
-    let drawn = if table.helpers.is_empty() { DRAWN_ALONE } else { DRAWN_WITH_HELPERS };
     let unseen = cross_validated(table, rows, params);
     let mut committee: Vec<Seat> = if params.kind == Kind::Raw {
         Vec::new()
     } else {
         let fitted = learners(&train(table, rows, &input, params.seed), params.kind);
-        let share = (1.0 - drawn) / fitted.len() as f64;
+        let share = 1.0 / fitted.len() as f64;
         let seats = fitted.into_iter().zip(unseen);
         seats.filter_map(|((name, learner), unseen)| Seat::new(name, learner, unseen, share)).collect()
+    };
+    let raw_scores = table.raw_scores(raw, rows);
+    let drawn = match table.helpers.is_empty() {
+        true => chance_below(difference(&says(&committee, rows.len()), &raw_scores, &gains)).min(DRAWN_MOST),
+        false => DRAWN_WITH_HELPERS,
     };
     // Averaging shrinks the spread: the raw signal's weight is measured against the average's.
     let spread = moments(&says(&committee, rows.len())).1;
     if spread > 1e-9 {
         committee.extend(raw_member(raw_column, drawn * spread / (1.0 - drawn)));
     }
-    let raw_scores = table.raw_scores(raw, rows);
     let (mean, error) = difference(&says(&committee, rows.len()), &raw_scores, &gains);
     let choice = if committee.is_empty() || mean < -error { Choice::Raw } else { Choice::Committee };
     let (columns, seats, helpers) = match choice {
@@ -170,6 +174,12 @@ pub(super) fn fit_rows(table: &Table, rows: &[usize], names: (&str, &str), param
         advantage: (gap > 0.0 && params.kind != Kind::Raw).then(|| (mean / gap, error / gap)),
         n: rows.len(),
     })
+}
+
+/// Chance that a difference is really below 0, of an estimate and its standard error: the logistic curve that is
+/// nearest to the normal one.
+fn chance_below((mean, error): (f64, f64)) -> f64 {
+    1.0 / (1.0 + (1.702 * (mean / error.max(1e-12)).clamp(-9.0, 9.0)).exp())
 }
 
 /// The raw signal with the largest area on these rows; ties go to the first. Preferring plain signals within one

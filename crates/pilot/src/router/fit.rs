@@ -58,17 +58,21 @@ fn prompt<'a>(outcome: &'a Outcome, embedding: Option<&'a Vec<f32>>) -> Prompt<'
     Prompt { text: &outcome.prompt, group: outcome.group.as_deref(), embedding: embedding.map(Vec::as_slice) }
 }
 
-/// Prior variances in units of the noise. The group, the words and the embedding each explain a few per cent of one
-/// row's noise at most; the thirty-odd features of the shape share about as much. Chosen by cross-validation inside
-/// training rows of RouteLLM's MMLU, and flat around these values.
-pub(super) const fn priors(kind: Kind) -> Priors {
-    let none = Priors { group: 0.0, shape: 0.0, words: 0.0, embedding: 0.0 };
-    match kind {
-        Kind::Length | Kind::Group | Kind::Knn => none,
-        Kind::Tfidf => Priors { words: 0.05, ..none },
-        Kind::Linear => Priors { shape: 0.008, embedding: 0.05, ..none },
-        Kind::Static => Priors { group: 0.01, shape: 0.008, words: 0.02, ..none },
-        Kind::Stack => Priors { group: 0.01, shape: 0.008, words: 0.02, embedding: 0.01 },
+/// Prior variances in units of the noise: what each block explains of one row is a few per mille, so everything is
+/// shrunk hard. Where groups are recorded, words beside them add noise, not knowledge: they only say which groups are
+/// alike. Chosen on pairs of models in `cascades_mmlu`, `mmlu_pro` and `llmrouter` (`docs/BENCHMARKS.md`), and flat around
+/// these values.
+pub(super) const fn priors(kind: Kind, grouped: bool) -> Priors {
+    let none = Priors { group: 0.0, kin: 0.0, shape: 0.0, words: 0.0, embedding: 0.0 };
+    let groups = Priors { group: 0.005, kin: 0.005, shape: 0.004, ..none };
+    match (kind, grouped) {
+        (Kind::Length | Kind::Group | Kind::Knn, _) => none,
+        (Kind::Tfidf, _) => Priors { words: 0.05, ..none },
+        (Kind::Linear, _) => Priors { shape: 0.008, embedding: 0.05, ..none },
+        (Kind::Static, true) => groups,
+        (Kind::Static, false) => Priors { shape: 0.008, words: 0.02, ..none },
+        (Kind::Stack, true) => Priors { embedding: 0.003, ..groups },
+        (Kind::Stack, false) => Priors { shape: 0.008, words: 0.02, embedding: 0.01, ..none },
     }
 }
 
@@ -86,7 +90,8 @@ impl<'a> Prepared<'a> {
     pub(super) fn new(kind: Kind, examples: &[Example<'a>]) -> Self {
         let prompts: Vec<Prompt<'a>> = examples.iter().map(|example| example.prompt).collect();
         let design = matches!(kind, Kind::Tfidf | Kind::Linear | Kind::Static | Kind::Stack).then(|| {
-            let design = Design::fit(&prompts, priors(kind));
+            let grouped = prompts.iter().any(|prompt| prompt.group.is_some());
+            let design = Design::fit(&prompts, priors(kind, grouped));
             let rows = prompts.iter().map(|prompt| design.row(prompt)).collect();
             (design, rows)
         });

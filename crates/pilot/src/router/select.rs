@@ -4,7 +4,10 @@ use super::{
     Example, Kind,
     fit::{Prepared, check},
 };
-use crate::replay::{Row, Side, Stage, figures};
+use crate::{
+    gate::area::{difference_of_places, places},
+    replay::{Row, Side, Stage, figures},
+};
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use understudy_core::{Error, Result, Seed};
@@ -18,9 +21,8 @@ const DIVISIONS: usize = 3;
 const MOST: usize = 2000;
 /// The area under the line of chance.
 const CHANCE: f64 = 0.5;
-/// What a router must be better by: it costs more than the trivial one that it replaces, so a tie goes to that.
-const MARGIN: f64 = 0.002;
-
+/// Standard error from which on a difference counts as measured: finer ones come from routers that repeat a trivial one.
+const FINE: f64 = 0.005;
 /// One kind in the comparison.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Contender {
@@ -29,14 +31,16 @@ pub struct Contender {
     /// Its average performance gap recovered at full resolution on rows it was not fitted on, averaged over divisions.
     /// `None` when the large model is not better.
     pub apgr: Option<f64>,
+    /// How much more it recovers than the best trivial one, and the standard error of that over the rows.
+    pub ahead: Option<(f64, f64)>,
 }
 
 /// What is used.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Choice {
-    /// A router that beats every trivial one.
+    /// A router; [`Selection::reason`] says by how much it beats the best trivial one, if that could be measured.
     Router(Kind),
-    /// The best trivial one: no router beats it.
+    /// The best trivial one: no router is as good.
     Trivial(Kind),
     /// None: nothing is better than chance.
     Nothing,
@@ -60,6 +64,8 @@ pub struct Selection {
     pub choice: Choice,
     /// Every kind that could be fitted, best first.
     pub contenders: Vec<Contender>,
+    /// Rows on which they were compared.
+    pub rows: usize,
     /// The chosen kind fitted to all rows; predicts the gain.
     pub predictor: Option<Predictor>,
 }
@@ -76,8 +82,20 @@ impl Selection {
         let name = |kind: Kind| format!("`{}` ({})", kind.as_str(), figure(kind));
         let (trivial, learned) = (best(true).map(name), best(false).map(name));
         let [trivial, learned] = [trivial, learned].map(|name| name.unwrap_or_else(|| "none".to_owned()));
+        let ahead = |kind: Kind| self.contenders.iter().find(|c| c.kind == kind).and_then(|c| c.ahead);
         match self.choice {
-            Choice::Router(kind) => format!("router {} beats the best trivial one, {trivial}", name(kind)),
+            Choice::Router(kind) => match ahead(kind) {
+                Some((by, error)) if by <= error => format!(
+                    "router {} is used without a measurable gain: it differs from the best trivial one, {trivial}, by \
+                     {by:+.3} ± {error:.3} on {} rows, holds what that one knows and is drawn to it",
+                    name(kind),
+                    self.rows
+                ),
+                Some((by, error)) => {
+                    format!("router {} beats the best trivial one, {trivial}, by {by:+.3} ± {error:.3}", name(kind))
+                }
+                None => format!("router {} beats the best trivial one, {trivial}", name(kind)),
+            },
             Choice::Trivial(kind) => {
                 format!("no router is used: the best, {learned}, does not beat the trivial {}", name(kind))
             }
@@ -129,6 +147,11 @@ pub fn apgr(examples: &[Example<'_>], scores: &[f64]) -> Result<Option<f64>> {
 /// Compares kinds by cross-validation, chooses, and fits the chosen one to all rows. Kinds that need embeddings are
 /// left out where there are none, the group mean where there are no groups.
 ///
+/// A router must be ahead of the best trivial one by more than a standard error, because the best of several is ahead of
+/// something by luck. One that holds what the group mean knows and is drawn to it is used unless it is behind by more
+/// than a standard error or only repeats the trivial one (then the difference has hardly an error): a thousand rows cannot show the hundredth that it gains, and
+/// among trivial kinds the luckiest is no better founded. [`Selection::reason`] says when no gain could be measured.
+///
 /// # Errors
 /// As [`out_of_fold`].
 pub fn select(kinds: &[Kind], examples: &[Example<'_>], seed: Seed) -> Result<Selection> {
@@ -137,29 +160,59 @@ pub fn select(kinds: &[Kind], examples: &[Example<'_>], seed: Seed) -> Result<Se
     let possible = |kind: &&Kind| (embedded || !kind.wants_embedding()) && (grouped || **kind != Kind::Group);
     let compared = sample(examples, seed);
     let targets: Vec<f64> = compared.iter().map(Example::gain).collect();
-    let mut contenders = Vec::new();
+    let gap = targets.iter().sum::<f64>() / targets.len().max(1) as f64;
+    let mut ranked: Vec<(Kind, Vec<f64>)> = Vec::new();
     for &kind in kinds.iter().filter(possible) {
         enough(kind, examples)?;
-        let prepared = Prepared::new(kind, &compared);
-        let mut sum = Some(0.0);
-        for division in 0..DIVISIONS {
-            let scores = crossed(&prepared, &targets, seed.derive(&format!("division {division}")));
-            sum = sum.zip(apgr(&compared, &scores)?).map(|(sum, apgr)| sum + apgr);
-        }
-        contenders.push(Contender { kind, apgr: sum.map(|sum| sum / DIVISIONS as f64) });
+        ranked.push((kind, mean_places(kind, &compared, &targets, seed)));
     }
+    // Places rise with the share that was asked of the large model before: the area is what the late ones leave.
+    let area = |places: &[f64]| targets.iter().zip(places).map(|(gain, place)| gain * (1.0 - place)).sum::<f64>();
+    let apgr = |places: &[f64]| (gap > 0.0).then(|| area(places) / targets.len() as f64 / gap);
+    let mut contenders: Vec<Contender> =
+        ranked.iter().map(|(kind, places)| Contender { kind: *kind, apgr: apgr(places), ahead: None }).collect();
     let key = |contender: &Contender| contender.apgr.unwrap_or(f64::NEG_INFINITY);
     contenders.sort_by(|a, b| key(b).total_cmp(&key(a)));
-    let best = |trivial: bool| contenders.iter().find(|c| c.kind.is_trivial() == trivial);
-    let above = |contender: Option<&Contender>, limit: f64| contender.filter(|c| key(c) > limit).map(|c| c.kind);
-    let trivial = best(true).map_or(CHANCE, |c| key(c).max(CHANCE));
-    let choice = match (above(best(false), trivial + MARGIN), above(best(true), CHANCE)) {
-        (Some(kind), _) => Choice::Router(kind),
-        (None, Some(kind)) => Choice::Trivial(kind),
+    let trivial = contenders.iter().find(|c| c.kind.is_trivial()).cloned();
+    let of = |kind: Kind| ranked.iter().find(|(k, _)| *k == kind).map(|(_, places)| places);
+    if let Some(baseline) = trivial.as_ref().and_then(|trivial| of(trivial.kind)).filter(|_| gap > 0.0) {
+        for contender in &mut contenders {
+            contender.ahead = of(contender.kind).map(|places| {
+                let (mean, error) = difference_of_places(places, baseline, &targets);
+                (mean / gap, error / gap)
+            });
+        }
+    }
+    let floor = trivial.as_ref().map_or(CHANCE, |c| key(c).max(CHANCE));
+    let eligible = |c: &&Contender| match c.ahead {
+        _ if c.kind.is_trivial() || key(c) <= CHANCE => false,
+        Some((by, error)) if c.kind.is_drawn_to_trivial() => by > if error > FINE { -error } else { error },
+        Some((_, error)) => key(c) > floor + error,
+        None => key(c) > floor,
+    };
+    let choice = match (contenders.iter().find(eligible), trivial.filter(|c| key(c) > CHANCE)) {
+        (Some(router), _) => Choice::Router(router.kind),
+        (None, Some(trivial)) => Choice::Trivial(trivial.kind),
         (None, None) => Choice::Nothing,
     };
     let predictor = choice.kind().map(|kind| super::fit(kind, examples, Example::gain)).transpose()?;
-    Ok(Selection { choice, contenders, predictor })
+    Ok(Selection { choice, contenders, rows: compared.len(), predictor })
+}
+
+/// Where each example stands in the order of escalation by predictors that never saw it, as a share of the rows; the
+/// mean over divisions.
+fn mean_places(kind: Kind, examples: &[Example<'_>], targets: &[f64], seed: Seed) -> Vec<f64> {
+    let prepared = Prepared::new(kind, examples);
+    let mut mean = vec![0.0; targets.len()];
+    for division in 0..DIVISIONS {
+        // Who gains most is asked about first.
+        let falling: Vec<f64> = crossed(&prepared, targets, seed.derive(&format!("division {division}")))
+            .into_iter()
+            .map(std::ops::Neg::neg)
+            .collect();
+        mean.iter_mut().zip(places(&falling)).for_each(|(mean, place)| *mean += place / DIVISIONS as f64);
+    }
+    mean
 }
 
 /// At most [`MOST`] of the examples, at random.

@@ -4,7 +4,8 @@
 use super::{Prompt, shape};
 use serde::{Deserialize, Serialize};
 use understudy_learn::{
-    sparse::{Sparse, product},
+    cholesky,
+    sparse::{Sparse, add, product},
     tfidf::Tfidf,
 };
 
@@ -16,8 +17,10 @@ const TEMPERATURE: f64 = 0.1;
 /// Prior variances of the blocks' weights, in units of the noise; 0 leaves a block out.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Priors {
-    /// Effect of a group.
+    /// Effect of a group that it shares with no other.
     pub group: f64,
+    /// Effect that groups share as far as their texts are alike.
+    pub kin: f64,
     /// All features of the shape together.
     pub shape: f64,
     /// A text's words.
@@ -34,6 +37,8 @@ pub struct Design {
     groups: Vec<String>,
     /// What each group's texts look like on average, for prompts of an unknown group: length 1.
     centroids: Vec<Sparse>,
+    /// Each group's features, whose products are the prior covariances of the groups' effects.
+    effects: Vec<Sparse>,
     /// Mean and standard deviation of each feature of the shape.
     shape: Vec<(f64, f64)>,
     tfidf: Option<Tfidf>,
@@ -45,13 +50,17 @@ pub struct Design {
 const WORD_BITS: u32 = 15;
 /// Heaviest words that are kept of a group.
 const CENTROID_WORDS: usize = 200;
+/// Groups beyond which their likeness is not looked at: its matrix grows with their square.
+const MOST_KIN: usize = 500;
+/// Places of a group's profile of words: hashed, so that 500 groups are compared in a moment.
+const WORD_PROFILE: usize = 4096;
 
 impl Design {
     /// Learns the design from prompts.
     #[must_use]
     pub fn fit(prompts: &[Prompt<'_>], priors: Priors) -> Self {
         let n = prompts.len().max(1) as f64;
-        let mut groups: Vec<String> = match priors.group > 0.0 {
+        let mut groups: Vec<String> = match priors.group + priors.kin > 0.0 {
             true => prompts.iter().filter_map(|prompt| prompt.group.map(str::to_owned)).collect(),
             false => Vec::new(),
         };
@@ -76,8 +85,9 @@ impl Design {
             #[expect(clippy::cast_possible_truncation, reason = "embeddings are 32-bit")]
             centre.iter_mut().zip(embedding).for_each(|(sum, x)| *sum += x / n as f32);
         }
-        let mut design = Self { priors, groups, centroids: Vec::new(), shape, tfidf, centre };
+        let mut design = Self { priors, groups, centroids: Vec::new(), effects: Vec::new(), shape, tfidf, centre };
         design.centroids = design.centroids(prompts);
+        design.effects = design.effects(prompts);
         design
     }
 
@@ -99,14 +109,13 @@ impl Design {
     pub fn row(&self, prompt: &Prompt<'_>) -> Sparse {
         let mut row = Sparse::new();
         let words = self.tfidf.as_ref().map(|tfidf| tfidf.vector(prompt.text));
-        let group = self.priors.group.sqrt();
-        let known = prompt.group.and_then(|name| self.groups.binary_search_by(|g| g.as_str().cmp(name)).ok());
-        match known {
-            Some(place) => push(&mut row, place, group),
+        match prompt.group.and_then(|name| self.place(name)) {
+            Some(place) => row.extend_from_slice(&self.effects[place]),
             None => {
-                for (place, share) in self.guess(words.as_deref().unwrap_or_default()).into_iter().enumerate() {
-                    push(&mut row, place, group * share);
-                }
+                let mut mixed = vec![0.0; self.groups.len()];
+                let shares = self.guess(words.as_deref().unwrap_or_default());
+                self.effects.iter().zip(shares).for_each(|(effect, share)| add(&mut mixed, share, effect));
+                mixed.into_iter().enumerate().for_each(|(place, value)| push(&mut row, place, value));
             }
         }
         let mut start = self.groups.len();
@@ -144,12 +153,83 @@ impl Design {
         odds.into_iter().map(|odds| odds / sum).collect()
     }
 
+    fn place(&self, group: &str) -> Option<usize> {
+        self.groups.binary_search_by(|known| known.as_str().cmp(group)).ok()
+    }
+
+    /// The factor of the covariance `group · I + kin · likeness`: with it as features, a penalty on squared weights is
+    /// the prior in which groups of alike texts have alike effects.
+    fn effects(&self, prompts: &[Prompt<'_>]) -> Vec<Sparse> {
+        let n = self.groups.len();
+        let profiles = match self.priors.kin > 0.0 && n <= MOST_KIN {
+            true => self.profiles(prompts),
+            false => vec![Vec::new(); n],
+        };
+        let mut covariance = vec![0.0; n * n];
+        for i in 0..n {
+            for j in 0..=i {
+                let like: f64 = profiles[i].iter().zip(&profiles[j]).map(|(a, b)| f64::from(a * b)).sum();
+                // What a group shares with nobody is its own.
+                let own = if i == j { self.priors.group + self.priors.kin * (1.0 - like) } else { 0.0 };
+                covariance[i * n + j] = own + self.priors.kin * like;
+            }
+        }
+        let lower = cholesky::factor(covariance, n);
+        let effect = |i: usize| {
+            let mut row = Sparse::new();
+            (0..=i).for_each(|j| push(&mut row, j, lower[i * n + j]));
+            row.retain(|(_, value)| value.abs() > 0.0);
+            row
+        };
+        (0..n).map(effect).collect()
+    }
+
+    /// What sets each group's texts apart from the others': the mean embedding, or else the mean words, less the mean
+    /// over groups; length 1.
+    fn profiles(&self, prompts: &[Prompt<'_>]) -> Vec<Vec<f32>> {
+        let width = prompts.first().and_then(|prompt| prompt.embedding).map_or(0, <[f32]>::len);
+        let embedded = width > 0 && prompts.iter().all(|prompt| prompt.embedding.is_some_and(|e| e.len() == width));
+        let width = if embedded { width } else { WORD_PROFILE };
+        let mut sums = vec![(0.0_f32, vec![0.0_f32; width]); self.groups.len()];
+        for prompt in prompts {
+            let Some(place) = prompt.group.and_then(|name| self.place(name)) else { continue };
+            let (count, sum) = &mut sums[place];
+            *count += 1.0;
+            match (prompt.embedding, &self.tfidf) {
+                (Some(embedding), _) if embedded => sum.iter_mut().zip(embedding).for_each(|(sum, x)| *sum += x),
+                (_, Some(tfidf)) => {
+                    tfidf.vector(prompt.text).into_iter().for_each(|(word, x)| sum[word as usize % width] += x);
+                }
+                (_, None) => {}
+            }
+        }
+        let mut means: Vec<Vec<f32>> = sums
+            .into_iter()
+            .map(|(count, mut sum)| {
+                sum.iter_mut().for_each(|sum| *sum /= count.max(1.0));
+                sum
+            })
+            .collect();
+        let groups = means.len().max(1) as f64;
+        for place in 0..width {
+            let mean = means.iter().map(|mean| f64::from(mean[place])).sum::<f64>() / groups;
+            #[expect(clippy::cast_possible_truncation, reason = "profiles are 32-bit")]
+            means.iter_mut().for_each(|group| group[place] -= mean as f32);
+        }
+        for mean in &mut means {
+            let length = mean.iter().map(|x| x * x).sum::<f32>().sqrt();
+            if length > 1e-6 {
+                mean.iter_mut().for_each(|x| *x /= length);
+            }
+        }
+        means
+    }
+
     fn centroids(&self, prompts: &[Prompt<'_>]) -> Vec<Sparse> {
         let Some(tfidf) = self.tfidf.as_ref().filter(|_| !self.groups.is_empty()) else { return Vec::new() };
         let mut sums = vec![std::collections::BTreeMap::<u32, f32>::new(); self.groups.len()];
         for prompt in prompts {
-            let place = prompt.group.and_then(|name| self.groups.binary_search_by(|g| g.as_str().cmp(name)).ok());
-            if let Some(place) = place {
+            if let Some(place) = prompt.group.and_then(|name| self.place(name)) {
                 for (word, value) in tfidf.vector(prompt.text) {
                     *sums[place].entry(word).or_default() += value;
                 }
@@ -187,7 +267,7 @@ mod tests {
             ["the heart pumps blood", "blood flows in the heart", "the court heard the case", "a case in court"];
         let groups = ["medicine", "medicine", "law", "law"];
         let prompts: Vec<Prompt<'_>> = texts.iter().zip(groups).map(|(t, g)| prompt(t, Some(g))).collect();
-        let priors = Priors { group: 1.0, shape: 0.0, words: 0.0, embedding: 0.0 };
+        let priors = Priors { group: 1.0, kin: 0.0, shape: 0.0, words: 0.0, embedding: 0.0 };
         let design = Design::fit(&prompts, priors);
         assert_eq!(design.row(&prompts[0]), vec![(1, 1.0)]);
         for group in [None, Some("never seen")] {
@@ -200,7 +280,7 @@ mod tests {
     fn a_missing_block_leaves_its_places_out() {
         let with: Vec<f32> = vec![0.5, -0.5];
         let embedded = |text| Prompt { text, group: None, embedding: Some(&with) };
-        let all = Priors { group: 1.0, shape: 1.0, words: 1.0, embedding: 1.0 };
+        let all = Priors { group: 1.0, kin: 0.0, shape: 1.0, words: 1.0, embedding: 1.0 };
         let design = Design::fit(&[embedded("a b"), embedded("c?")], all);
         assert!(design.wants_embedding());
         assert_eq!(design.width(), shape::NAMES.len() + 2 + (1 << WORD_BITS));

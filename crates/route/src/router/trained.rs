@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use understudy_core::{Error, Request, Result, Role};
 
 /// Version of the file's format.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// A predictor of the gain of asking the large model, with the gain from which it is asked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
