@@ -1,6 +1,7 @@
 //! What a decision costs, on one thread and on prompts of about 500 tokens.
 
 use super::{RouterArgs, encoder};
+use cpu_time::ThreadTime;
 use serde::Serialize;
 use std::{hint::black_box, time::Instant};
 use understudy_core::Result;
@@ -19,6 +20,9 @@ pub(super) struct Decisions {
     kind: &'static str,
     decision_us_p50: f64,
     decision_us_p99: f64,
+    /// Time on the processor alone, which other work on the machine hardly changes.
+    cpu_us_p50: f64,
+    cpu_us_p99: f64,
 }
 
 pub(super) fn decisions(args: &RouterArgs, examples: &[Example<'_>]) -> Result<Vec<Decisions>> {
@@ -28,15 +32,16 @@ pub(super) fn decisions(args: &RouterArgs, examples: &[Example<'_>]) -> Result<V
     let encoder = with_embeddings.then(|| encoder(args)).transpose()?;
     let mut scratch = Scratch::default();
     println!(
-        "{:<18} {:>10} {:>10}   one thread, prompts of {BYTES} bytes (about 500 tokens)",
-        "decision", "p50", "p99"
+        "{:<18} {:>10} {:>10} {:>10} {:>10}   one thread, prompts of {BYTES} bytes (about 500 tokens)",
+        "decision", "p50", "p99", "cpu p50", "cpu p99"
     );
     let mut out = Vec::new();
     for kind in Kind::ALL.into_iter().filter(|kind| with_embeddings || !kind.wants_embedding()) {
         let predictor = router::fit(kind, train, Example::gain)?;
         let mut took = Vec::with_capacity(DECISIONS);
+        let mut busy = Vec::with_capacity(DECISIONS);
         for text in &texts {
-            let start = Instant::now();
+            let (start, cpu) = (Instant::now(), ThreadTime::now());
             let embedding = match &encoder {
                 Some(encoder) if kind.wants_embedding() => {
                     let tokens = encoder.tokenize(text)?;
@@ -45,12 +50,21 @@ pub(super) fn decisions(args: &RouterArgs, examples: &[Example<'_>]) -> Result<V
                 _ => None,
             };
             black_box(predictor.predict(&Prompt { text, group: None, embedding: embedding.as_deref() }));
+            busy.push(cpu.elapsed().as_secs_f64() * 1e6);
             took.push(start.elapsed().as_secs_f64() * 1e6);
         }
-        took.sort_by(f64::total_cmp);
-        let (p50, p99) = (took[DECISIONS / 2], took[DECISIONS * 99 / 100]);
-        println!("{:<18} {:>8.0}us {:>8.0}us", kind.as_str(), p50, p99);
-        out.push(Decisions { kind: kind.as_str(), decision_us_p50: p50, decision_us_p99: p99 });
+        let [(p50, p99), (cpu_p50, cpu_p99)] = [&mut took, &mut busy].map(|times| {
+            times.sort_by(f64::total_cmp);
+            (times[DECISIONS / 2], times[DECISIONS * 99 / 100])
+        });
+        println!("{:<18} {p50:>8.0}us {p99:>8.0}us {cpu_p50:>8.0}us {cpu_p99:>8.0}us", kind.as_str());
+        out.push(Decisions {
+            kind: kind.as_str(),
+            decision_us_p50: p50,
+            decision_us_p99: p99,
+            cpu_us_p50: cpu_p50,
+            cpu_us_p99: cpu_p99,
+        });
     }
     Ok(out)
 }
