@@ -23,6 +23,7 @@ const MOST: usize = 2000;
 const CHANCE: f64 = 0.5;
 /// Standard error from which on a difference counts as measured: finer ones come from routers that repeat a trivial one.
 const FINE: f64 = 0.005;
+
 /// One kind in the comparison.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Contender {
@@ -86,8 +87,8 @@ impl Selection {
         match self.choice {
             Choice::Router(kind) => match ahead(kind) {
                 Some((by, error)) if by <= error => format!(
-                    "router {} is used without a measurable gain: it differs from the best trivial one, {trivial}, by \
-                     {by:+.3} ± {error:.3} on {} rows, holds what that one knows and is drawn to it",
+                    "router {} is ahead of the best trivial one, {trivial}, but not measurably: by {by:+.3} ± {error:.3} on \
+                     {} rows; it holds what that one knows and is drawn to it",
                     name(kind),
                     self.rows
                 ),
@@ -147,10 +148,11 @@ pub fn apgr(examples: &[Example<'_>], scores: &[f64]) -> Result<Option<f64>> {
 /// Compares kinds by cross-validation, chooses, and fits the chosen one to all rows. Kinds that need embeddings are
 /// left out where there are none, the group mean where there are no groups.
 ///
-/// A router must be ahead of the best trivial one by more than a standard error, because the best of several is ahead of
-/// something by luck. One that holds what the group mean knows and is drawn to it is used unless it is behind by more
-/// than a standard error or only repeats the trivial one (then the difference has hardly an error): a thousand rows cannot show the hundredth that it gains, and
-/// among trivial kinds the luckiest is no better founded. [`Selection::reason`] says when no gain could be measured.
+/// A router that does not beat the best trivial one is not used. `knn` and `linear` must be ahead of it by more than a
+/// standard error, because the best of several is ahead of something by luck. One that holds what the group mean knows
+/// and is drawn to it need only be ahead, unless it merely repeats the trivial one (then the difference has hardly an
+/// error): a thousand rows cannot tell the hundredth that it gains from luck. [`Selection::reason`] says when the gain is
+/// not measurable.
 ///
 /// # Errors
 /// As [`out_of_fold`].
@@ -186,7 +188,7 @@ pub fn select(kinds: &[Kind], examples: &[Example<'_>], seed: Seed) -> Result<Se
     let floor = trivial.as_ref().map_or(CHANCE, |c| key(c).max(CHANCE));
     let eligible = |c: &&Contender| match c.ahead {
         _ if c.kind.is_trivial() || key(c) <= CHANCE => false,
-        Some((by, error)) if c.kind.is_drawn_to_trivial() => by > if error > FINE { -error } else { error },
+        Some((by, error)) if c.kind.is_drawn_to_trivial() => by > if error > FINE { 0.0 } else { error },
         Some((_, error)) => key(c) > floor + error,
         None => key(c) > floor,
     };
