@@ -40,6 +40,19 @@ impl Metric {
         Self { estimate: bound.estimate, low: bound.low, high: bound.high, n }
     }
 
+    /// For a figure between `least` and `most`: where resampling found no spread, because all items are alike, the ends
+    /// lie where they would if the items that n of the same kind may have missed (the exact limit of a share of 0 in
+    /// n) were all at `least` or all at `most`. For a share of 0 or n in n that is the exact interval.
+    #[must_use]
+    pub fn within(self, least: f64, most: f64) -> Self {
+        if self.high - self.low > 1e-12 * (most - least) || !(least..=most).contains(&self.estimate) {
+            return self;
+        }
+        let missed = binomial::upper(0, self.n, f64::midpoint(1.0, LEVEL));
+        let towards = |end: f64| self.estimate + (end - self.estimate) * missed;
+        Self { low: towards(least), high: towards(most), ..self }
+    }
+
     /// A share of k in n with its exact (Clopper–Pearson) interval; `None` when n is 0.
     #[must_use]
     pub fn share(k: u64, n: u64) -> Option<Self> {
@@ -77,6 +90,19 @@ impl Metric {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn items_that_are_all_alike_leave_open_what_their_number_leaves_open() {
+        let of = |value: f64, n: usize| Metric::mean(&vec![value; n], Seed(1)).expect("items").within(0.0, 1.0);
+        let share = Metric::share(20, 20).expect("items");
+        assert!((of(1.0, 20).low - share.low).abs() < 1e-12 && (of(1.0, 20).high - 1.0).abs() < 1e-15);
+        assert!((of(0.0, 20).high - (1.0 - share.low)).abs() < 1e-12 && of(0.0, 20).low.abs() < 1e-15);
+        let half = of(0.5, 20);
+        assert!(half.low < 0.45 && half.high > 0.55 && of(0.5, 2000).low > 0.498);
+        // Others keep what the resamples say.
+        let spread = Metric::mean(&[0.2, 0.9, 0.4, 0.7], Seed(1)).expect("items");
+        assert_eq!(spread.within(0.0, 1.0), spread);
+    }
 
     #[test]
     fn the_same_seed_gives_the_same_interval_and_no_items_give_none() {

@@ -54,6 +54,7 @@ pub fn report(confidence: &[f64], right: &[bool], seed: Seed) -> Option<Report> 
             drawn_right.extend(indices.iter().map(|&i| right[i]));
             figure(&drawn, &drawn_right, BINS)
         })
+        .map(|m| m.within(0.0, 1.0))
     };
     let ece = resampled("ece", calibration::expected_error)?;
     let ece_equal_width = resampled("ece_equal_width", equal_width_error)?;
@@ -65,7 +66,7 @@ pub fn report(confidence: &[f64], right: &[bool], seed: Seed) -> Option<Report> 
     Some(Report {
         ece,
         ece_equal_width,
-        brier: Metric::mean(&squares, seed.derive("brier"))?,
+        brier: Metric::mean(&squares, seed.derive("brier"))?.within(0.0, 1.0),
         log_loss: Metric::mean(&logs, seed.derive("log_loss"))?,
         bins: bins.collect(),
     })

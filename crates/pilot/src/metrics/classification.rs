@@ -191,6 +191,7 @@ pub fn report<S: AsRef<str>, P: AsRef<str>>(truth: &[S], predicted: &[P], seed: 
             margins.count(indices.iter().map(|&i| pairs[i]));
             figure(&margins)
         })
+        .map(|m| m.within(if name == "kappa" { -1.0 } else { 0.0 }, 1.0))
     };
     let confusion = Confusion { counts: counted(labels.len(), pairs.iter().copied()), labels: labels.clone() };
     Some(Report {

@@ -181,6 +181,7 @@ pub fn report(checked: &[Checked], seed: Seed) -> Option<Report> {
             let (k, n) = indices.iter().map(|&i| of(&checked[i])).fold((0, 0), |(k, n), (a, b)| (k + a, n + b));
             if n == 0 { f64::NAN } else { k as f64 / n as f64 }
         })
+        .map(|m| m.within(0.0, 1.0))
     };
     Some(Report {
         answers_with_hallucination: Metric::share(with, checked.len() as u64)?,

@@ -136,6 +136,7 @@ pub fn report(expected: &[Value], answers: &[&str], schema: &[&str], seed: Seed)
     };
     let resampled = |name: &str, figure: fn(&[Counts]) -> f64| {
         Metric::resampled(items.len(), seed.derive(name), |indices| figure(&sum(&mut indices.iter().copied())))
+            .map(|m| m.within(0.0, 1.0))
     };
     let n = items.len() as u64;
     let with = |form: Form| items.iter().filter(|item| item.form == form).count() as u64;

@@ -180,7 +180,8 @@ pub fn report(judgements: &[Judgement], seed: Seed) -> Report {
         wins: count(Preference::First),
         losses: count(Preference::Second),
         ties: count(Preference::Tie),
-        win_rate: Metric::mean(&settled.iter().map(score).collect::<Vec<_>>(), seed.derive("win_rate")),
+        win_rate: Metric::mean(&settled.iter().map(score).collect::<Vec<_>>(), seed.derive("win_rate"))
+            .map(|m| m.within(0.0, 1.0)),
         agreement: Metric::share(agreed.count() as u64, readable),
         position_bias: Metric::share(first + second, readable),
         first_place: Metric::share(first, first + second),

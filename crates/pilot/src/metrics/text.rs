@@ -50,19 +50,20 @@ pub fn report(references: &[Vec<&str>], answers: &[&str], stemming: Stemming, se
     let f1: Vec<f64> = items().map(|(refs, answer)| token_f1(refs, answer)).collect();
     let rouges: Vec<Rouge> = items().map(|(refs, answer)| rouge::best(refs, answer, stemming)).collect();
     let mean = |name: &str, of: fn(&Rouge) -> rouge::Score| {
-        Metric::mean(&rouges.iter().map(|r| of(r).f).collect::<Vec<_>>(), seed.derive(name))
+        Metric::mean(&rouges.iter().map(|r| of(r).f).collect::<Vec<_>>(), seed.derive(name)).map(|m| m.within(0.0, 1.0))
     };
     let counts: Vec<bleu::Counts> = items().map(|(refs, answer)| bleu::Counts::of(refs, answer)).collect();
     Some(Report {
         exact_match: Metric::share(equal, answers.len() as u64)?,
-        token_f1: Metric::mean(&f1, seed.derive("token_f1"))?,
+        token_f1: Metric::mean(&f1, seed.derive("token_f1"))?.within(0.0, 1.0),
         rouge1: mean("rouge1", |r| r.rouge1)?,
         rouge2: mean("rouge2", |r| r.rouge2)?,
         rouge_l: mean("rouge_l", |r| r.rouge_l)?,
         rouge_lsum: mean("rouge_lsum", |r| r.rouge_lsum)?,
         bleu: Metric::resampled(counts.len(), seed.derive("bleu"), |indices| {
             bleu::Counts::sum(indices.iter().map(|&i| &counts[i])).score(bleu::Orders::All).score
-        })?,
+        })?
+        .within(0.0, 100.0),
     })
 }
 

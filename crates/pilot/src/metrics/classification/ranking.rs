@@ -95,6 +95,7 @@ pub fn roc_auc_metric(scores: &[f64], positive: &[bool], seed: Seed) -> Option<M
         let p: Vec<bool> = indices.iter().map(|&i| positive[i]).collect();
         roc_auc(&s, &p).unwrap_or(f64::NAN)
     })
+    .map(|m| m.within(0.0, 1.0))
 }
 
 /// Average precision: Σ (recallₙ − recallₙ₋₁) · precisionₙ over the thresholds. `None` without positives.
