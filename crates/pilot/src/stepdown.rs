@@ -163,7 +163,10 @@ fn ordered(names: Vec<String>, given: &[String], rows: &BTreeMap<String, Row>) -
     };
     // At one price the slower model is probably the larger.
     let latency = |name: &String| rows[name].latency_ms_p50.unwrap_or(0.0);
-    costs.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| latency(&b.0).total_cmp(&latency(&a.0))));
+    // Names decide what is left: the order may not depend on the qualities, by which `names` are sorted.
+    costs.sort_by(|a, b| {
+        b.1.total_cmp(&a.1).then_with(|| latency(&b.0).total_cmp(&latency(&a.0))).then_with(|| a.0.cmp(&b.0))
+    });
     Ok(costs.into_iter().map(|(name, _)| name).collect())
 }
 
@@ -221,6 +224,20 @@ mod tests {
         }
         let nothing = Some(Trade { accept_loss: 0.05, for_speedup: None, for_saving: None });
         assert!(step_down(&outcomes("faq", &MODELS), &options(), nothing, false).is_err());
+    }
+
+    #[test]
+    fn where_prices_tie_the_order_does_not_depend_on_the_qualities() {
+        let order = |models: &[(&str, usize, f64)]| -> Vec<String> {
+            let mut rows = outcomes("faq", models);
+            let answers = rows.iter_mut().flat_map(|row| row.models.values_mut());
+            answers.for_each(|answer| answer.latency_ms = None);
+            let found = step_down(&rows, &options(), None, false).expect("priced");
+            found.steps.into_iter().map(|step| step.model).collect()
+        };
+        let one = order(&[("x", 100, 5.0), ("a", 3, 1.0), ("b", 50, 1.0), ("c", 9, 1.0)]);
+        let other = order(&[("x", 100, 5.0), ("a", 50, 1.0), ("b", 3, 1.0), ("c", 90, 1.0)]);
+        assert_eq!((&one, one.join("")), (&other, "xabc".to_owned()));
     }
 
     #[test]
