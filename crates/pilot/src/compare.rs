@@ -1,6 +1,7 @@
 //! Small alone, large alone and both together on the same requests; several models against a baseline in [`models`].
 
 pub mod models;
+pub(crate) mod pairs;
 
 use understudy_stats::{Bound, binomial, paired};
 

@@ -1,6 +1,6 @@
 //! Rows in which every model answered: confidence, price, and whether a loss follows from handing its answer over.
 
-use crate::items::RIGHT;
+use crate::{compare::pairs::is_binary, items::RIGHT};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use understudy_core::{Error, Outcome, Result, hash};
@@ -39,7 +39,7 @@ impl Population {
     ///
     /// # Errors
     /// `NotFound` when a named model is not in the outcomes; `Data` when prices, qualities or cheaper models are
-    /// missing.
+    /// missing, or a quality is neither 0 nor 1.
     pub fn new(outcomes: &[Outcome], models: Option<&[String]>, large: &str) -> Result<Self> {
         let known: BTreeSet<&str> = outcomes.iter().flat_map(|o| o.models.keys().map(String::as_str)).collect();
         let named = models.iter().flat_map(|names| names.iter().map(String::as_str));
@@ -71,6 +71,7 @@ impl Population {
         }
         let mut population = Self { models, large: large.to_owned(), cells: Vec::new(), ids: Vec::new() };
         for outcome in outcomes {
+            population.check(outcome)?;
             if let Some(cells) = population.row(outcome) {
                 population.cells.push(cells);
                 population.ids.push(outcome.id.clone());
@@ -83,6 +84,22 @@ impl Population {
             )));
         }
         Ok(population)
+    }
+
+    /// Losses of cascades are counted: an answer is right or wrong.
+    fn check(&self, outcome: &Outcome) -> Result<()> {
+        let graded = |name: &&String| {
+            let quality = outcome.models.get(*name).and_then(|answer| answer.quality);
+            quality.is_some_and(|q| !is_binary(q))
+        };
+        match self.models.iter().chain([&self.large]).find(graded) {
+            None => Ok(()),
+            Some(name) => Err(Error::data(format!(
+                "search cascades: the quality of `{name}` in row `{}` is neither 0 nor 1, and losses are counted; \
+                 `pilot certify` certifies a pair of models by graded qualities",
+                outcome.id
+            ))),
+        }
     }
 
     fn row(&self, outcome: &Outcome) -> Option<Vec<Cell>> {

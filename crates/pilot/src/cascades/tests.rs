@@ -102,3 +102,11 @@ fn the_same_seed_gives_the_same_choice() {
     let population = Population::new(&outcomes(500, 6), None, "large").expect("complete");
     assert_eq!(choose(&population, TERMS).expect("valid"), choose(&population, TERMS).expect("valid"));
 }
+
+#[test]
+fn graded_qualities_are_refused_instead_of_cut() {
+    let mut rows = outcomes(50, 3);
+    rows[7].models.get_mut("mid").expect("a model").quality = Some(0.4);
+    let error = Population::new(&rows, None, "large").expect_err("graded").to_string();
+    assert!(error.contains("`mid`") && error.contains("neither 0 nor 1"), "{error}");
+}

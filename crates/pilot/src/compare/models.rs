@@ -1,10 +1,12 @@
 //! Several models against a baseline on the same rows: difference, tests, verdict with margin, examples still needed.
 //!
 //! Three questions are asked of every model, each family of answers corrected by Holm's method so that the chance of
-//! any wrong claim in it is at most δ: is it better than the baseline (two-sided, exact McNemar test; sign-flip test for
-//! graded qualities), is it not inferior by the margin (one-sided, Tango's score test; t-test), is it inferior by more
-//! than the margin (likewise).
+//! any wrong claim in it is at most δ: is it better than the baseline (two-sided, exact McNemar test; sign flips and
+//! bets for graded qualities), is it not inferior by the margin (one-sided, Tango's score test, about δ; bets), is it
+//! inferior by more than the margin (likewise). A baseline that was chosen because it did best on these rows looks better
+//! than it is; "inferior" to it and "different" from it are then corrected for all pairs of models.
 
+use super::pairs::{Pairs, is_binary};
 use crate::metrics::{LEVEL, Metric};
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
@@ -12,7 +14,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use understudy_core::{Error, Outcome, RecordedAnswer, Result, Seed};
 use understudy_stats::{
-    bootstrap, multiplicity, paired, permutation,
+    multiplicity, permutation,
     power::{self, Aim},
     quantile,
 };
@@ -60,16 +62,21 @@ pub enum Standing {
 pub struct Against {
     /// Rows in which both have a quality.
     pub n: u64,
-    /// Model minus baseline, with its 95 % interval (Newcombe; BCa bootstrap for graded qualities).
+    /// Model minus baseline, with its 95 % interval (Tango's score interval; BCa bootstrap for graded qualities).
     pub difference: Metric,
     /// Rows that only the model gets right; `None` for graded qualities.
     pub only_model: Option<u64>,
     /// Rows that only the baseline gets right.
     pub only_baseline: Option<u64>,
-    /// Two-sided p-value of equality.
+    /// Two-sided p-value of interchangeable models (exact McNemar test; sign flips for graded qualities).
     pub p_different: f64,
     /// The same after Holm's correction; the same without it in a step-down, which needs none.
     pub p_different_holm: f64,
+    /// Two-sided p-value of equal means, which "better" goes by: graded qualities must also win bets that their mean
+    /// difference is not 0, because the sign-flip test asks for more than equal means.
+    pub p_unequal: f64,
+    /// The same after Holm's correction.
+    pub p_unequal_holm: f64,
     /// One-sided p-value against being worse by the margin or more; small: not inferior.
     pub p_not_inferior: f64,
     /// The same after Holm's correction.
@@ -123,22 +130,32 @@ pub fn against_baseline(outcomes: &[Outcome], options: &Options) -> Result<Compa
     for name in &order {
         models.insert(name.clone(), row(outcomes, name, options.seed)?);
     }
-    let baseline = match &options.baseline {
-        Some(name) if order.contains(name) => name.clone(),
+    let (baseline, chosen_by_quality) = match &options.baseline {
+        Some(name) if order.contains(name) => (name.clone(), false),
         Some(name) => return Err(unknown(name, order.iter().map(String::as_str))),
-        None => dearest(&models).unwrap_or_else(|| best(&order, &models)),
+        None => dearest(&models).map_or_else(|| (best(&order, &models), true), |name| (name, false)),
     };
     let others: Vec<&String> = order.iter().filter(|name| **name != baseline).collect();
     let mut found = Vec::new();
     for name in &others {
         found.push(pair(outcomes, name, &baseline, options)?);
     }
-    let corrected = |p: fn(&Against) -> f64| multiplicity::holm(&found.iter().map(p).collect::<Vec<_>>());
-    let different = corrected(|a| a.p_different);
-    let not_inferior = corrected(|a| a.p_not_inferior);
-    let inferior = corrected(|a| a.p_inferior);
+    let corrected = |p: fn(&Against) -> f64, tests: usize| {
+        let mut p: Vec<f64> = found.iter().map(p).collect();
+        p.resize(tests.max(p.len()), 1.0);
+        multiplicity::holm(&p)
+    };
+    // Whichever model had done best would have been the baseline: each pair is a test that might have been made, in
+    // either direction.
+    let tests = if chosen_by_quality { order.len() * others.len() / 2 } else { others.len() };
+    let directed = if chosen_by_quality { 2 * tests } else { tests };
+    let different = corrected(|a| a.p_different, tests);
+    let unequal = corrected(|a| a.p_unequal, tests);
+    let not_inferior = corrected(|a| a.p_not_inferior, others.len());
+    let inferior = corrected(|a| a.p_inferior, directed);
     for (i, mut against) in found.into_iter().enumerate() {
         against.p_different_holm = different[i];
+        against.p_unequal_holm = unequal[i];
         against.p_not_inferior_holm = not_inferior[i];
         against.p_inferior_holm = inferior[i];
         against.standing = against.judged(options.delta);
@@ -153,6 +170,7 @@ impl Against {
     /// Judged alone or as part of a fixed sequence, where no correction is needed.
     pub(crate) fn uncorrected(mut self, delta: f64) -> Self {
         self.p_different_holm = self.p_different;
+        self.p_unequal_holm = self.p_unequal;
         self.p_not_inferior_holm = self.p_not_inferior;
         self.p_inferior_holm = self.p_inferior;
         self.standing = self.judged(delta);
@@ -161,7 +179,7 @@ impl Against {
 
     /// The verdict, keeping the examples needed where there is none.
     fn judged(&self, delta: f64) -> Standing {
-        if self.p_different_holm <= delta && self.difference.estimate > 0.0 {
+        if self.p_unequal_holm <= delta && self.difference.estimate > 0.0 {
             Standing::Better
         } else if self.p_not_inferior_holm <= delta {
             Standing::NotInferior
@@ -221,7 +239,7 @@ pub(crate) fn row(outcomes: &[Outcome], name: &str, seed: Seed) -> Result<Row> {
     let quality = if qualities.iter().all(|q| is_binary(*q)) {
         Metric::share(right, qualities.len() as u64)
     } else {
-        Metric::mean(&qualities, seed.derive(name))
+        Metric::mean(&qualities, seed.derive(name)).map(|m| m.within(0.0, 1.0))
     };
     let costs: Vec<f64> = answers.iter().filter_map(|a| a.cost_usd).collect();
     let latencies: Vec<f64> = answers.iter().filter_map(|a| a.latency_ms).filter(|ms| ms.is_finite()).collect();
@@ -245,10 +263,6 @@ fn best(order: &[String], models: &BTreeMap<String, Row>) -> String {
     order.iter().max_by(|a, b| quality(a).total_cmp(&quality(b))).cloned().unwrap_or_default()
 }
 
-fn is_binary(quality: f64) -> bool {
-    quality.abs() < 1e-12 || (quality - 1.0).abs() < 1e-12
-}
-
 /// The paired qualities of two models, (model, baseline) a row.
 pub(crate) fn pairs(outcomes: &[Outcome], model: &str, baseline: &str) -> Vec<(f64, f64)> {
     let quality = |o: &Outcome, name: &str| o.models.get(name).and_then(|a| a.quality);
@@ -262,46 +276,45 @@ pub(crate) fn pair(outcomes: &[Outcome], model: &str, baseline: &str, options: &
         let what = format!("compare `{model}` with `{baseline}`: {} rows have a quality of both", pairs.len());
         return Err(Error::data(format!("{what}; it takes two or more")));
     }
-    let n = pairs.len() as u64;
-    let differences: Vec<f64> = pairs.iter().map(|(m, b)| m - b).collect();
-    let binary = pairs.iter().all(|(m, b)| is_binary(*m) && is_binary(*b));
+    let pairs = Pairs::new(&pairs, options.seed);
+    let n = pairs.n();
     let mut rng = ChaCha12Rng::seed_from_u64(options.seed.derive(model).0);
-    let margin = options.margin;
-    let mut against = if binary {
-        let count = |m: bool, b: bool| pairs.iter().filter(|p| (p.0 > 0.5, p.1 > 0.5) == (m, b)).count() as u64;
-        let (both, only_model, only_baseline) = (count(true, true), count(true, false), count(false, true));
-        let bound = paired::difference(both, only_baseline, only_model, n, LEVEL);
-        Against {
-            difference: Metric::new(bound, n),
-            only_model: Some(only_model),
-            only_baseline: Some(only_baseline),
-            p_different: paired::mcnemar(only_baseline, only_model),
-            p_not_inferior: paired::non_inferiority(only_baseline, only_model, n, margin),
-            p_inferior: 1.0 - paired::non_inferiority(only_baseline, only_model, n, margin),
-            ..empty(n)
-        }
-    } else {
-        let p_not_inferior = paired::t_test_above(&differences, -margin);
-        Against {
-            difference: Metric::new(bootstrap::bca_mean(&differences, bootstrap::RESAMPLES, LEVEL, &mut rng), n),
-            p_different: permutation::sign_flip(&differences, DRAWS, &mut rng).p,
-            p_not_inferior,
-            p_inferior: 1.0 - p_not_inferior,
-            ..empty(n)
-        }
+    let p_different = pairs.mcnemar().unwrap_or_else(|| permutation::sign_flip(pairs.differences(), DRAWS, &mut rng).p);
+    let mut against = Against {
+        difference: match pairs.counts() {
+            Some(_) => Metric::new(pairs.interval(LEVEL), n),
+            None => graded_difference(&pairs, options.seed.derive(model)),
+        },
+        only_model: pairs.counts().map(|(model, _)| model),
+        only_baseline: pairs.counts().map(|(_, baseline)| baseline),
+        p_different,
+        p_unequal: p_different.max(pairs.p_unequal(options.delta)),
+        p_not_inferior: pairs.p_not_inferior(options.margin, options.delta),
+        p_inferior: pairs.p_inferior(options.margin, options.delta),
+        ..empty(n)
     };
-    against.standing = Standing::Undecided { examples_needed: examples_needed(&differences, margin, options.delta) };
+    let (differences, margin) = (pairs.differences(), options.margin);
+    against.standing = Standing::Undecided { examples_needed: examples_needed(differences, margin, options.delta) };
     Ok(against)
 }
+
+/// The mean of graded differences with a BCa bootstrap interval.
+fn graded_difference(pairs: &Pairs, seed: Seed) -> Metric {
+    Metric::mean(pairs.differences(), seed).map_or(UNKNOWN, |m| m.within(-1.0, 1.0))
+}
+
+const UNKNOWN: Metric = Metric { estimate: f64::NAN, low: f64::NAN, high: f64::NAN, n: 0 };
 
 fn empty(n: u64) -> Against {
     Against {
         n,
-        difference: Metric { estimate: f64::NAN, low: f64::NAN, high: f64::NAN, n },
+        difference: UNKNOWN,
         only_model: None,
         only_baseline: None,
         p_different: 1.0,
         p_different_holm: 1.0,
+        p_unequal: 1.0,
+        p_unequal_holm: 1.0,
         p_not_inferior: 1.0,
         p_not_inferior_holm: 1.0,
         p_inferior: 1.0,

@@ -173,3 +173,54 @@ async fn the_cheaper_model_is_recommended_when_it_is_not_worse_and_the_report_sa
     let same = judge(&plan(), &tried[..1], None, margin, Timestamp(0)).expect("plain data").expect("measured");
     assert_eq!(same.recommended, "large");
 }
+
+/// A model that answered every row with this quality and confidence.
+fn answered<'r>(name: &str, rows: &'r [Row], quality: f64, confidence: Option<f64>) -> Tried<'r> {
+    let answer = RecordedAnswer { quality: Some(quality), confidence, ..RecordedAnswer::default() };
+    let asked: Vec<Asked<'r>> = rows.iter().map(|row| Asked { row, answer: answer.clone() }).collect();
+    let answers = Answers { asked, ended: Ended::Done, failed: 0, first_error: None, resumed: 0 };
+    let plan = Plan { task: Task::Answer, ..plan() };
+    let figures = figures(&plan, &answers.asked, Seed(0));
+    Tried { candidate: candidate(name, 1000, 1.0), answers, figures }
+}
+
+#[test]
+fn answers_that_fall_short_of_the_large_models_below_one_half_are_no_certificate() {
+    let (rows, plan) = (rows(600), Plan { task: Task::Answer, ..plan() });
+    let margin = Margin { epsilon: 0.02, delta: 0.05 };
+    let of = |small: f64| {
+        let tried = [answered("large", &rows, 0.45, None), answered("small", &rows, small, Some(0.9))];
+        let finding = judge(&plan, &tried, Some("large"), margin, Timestamp(0)).expect("plain data");
+        let finding = finding.expect("measured");
+        (finding.together.expect("it says how sure it is"), finding.paired[0].clone())
+    };
+    let (together, paired) = of(0.2);
+    assert!(together.certificate.is_none() && paired.inferior, "{together:?}");
+    assert!(together.curve.iter().all(|(_, kept, loss, _)| (loss - 0.25 * kept).abs() < 1e-9), "{together:?}");
+    let (together, paired) = of(0.45);
+    assert!(together.certificate.is_some_and(|c| c.kept > 0.99) && paired.not_inferior);
+}
+
+#[test]
+fn the_best_of_several_certificates_has_its_part_of_delta_and_a_model_stopped_early_gets_none() {
+    let (rows, plan) = (rows(600), Plan { task: Task::Answer, ..plan() });
+    let margin = Margin { epsilon: 0.02, delta: 0.05 };
+    let mut tried = vec![
+        answered("large", &rows, 1.0, None),
+        answered("a", &rows, 1.0, Some(0.9)),
+        answered("b", &rows, 1.0, Some(0.8)),
+    ];
+    let together = |tried: &[Tried<'_>]| {
+        let finding = judge(&plan, tried, Some("large"), margin, Timestamp(0)).expect("plain data").expect("measured");
+        assert!((finding.level - 0.95).abs() < 1e-12);
+        finding.together
+    };
+    let certificate = together(&tried).and_then(|t| t.certificate).expect("600 rows without a loss");
+    assert!((certificate.delta - 0.025).abs() < 1e-12);
+    for stopped in &mut tried[1..] {
+        stopped.answers.ended = Ended::Decided(crate::sequential::Decision::Inferior);
+    }
+    assert!(together(&tried).is_none());
+    let finding = judge(&plan, &tried, Some("large"), margin, Timestamp(0)).expect("plain data").expect("measured");
+    assert!(finding.paired.iter().all(|p| p.inferior && !p.not_inferior));
+}

@@ -1,11 +1,13 @@
 //! Which model to take: paired differences to the baseline, and the cheapest model that is not worse by more than ε.
 
-use super::{Answers, Candidate, Figures, Plan, Task};
-use crate::{Grid, Terms, certify, from_outcomes, metrics::Metric};
+use super::{Answers, Candidate, Ended, Figures, Plan};
+use crate::{
+    Grid, Loss, Rule, Terms, certify_scored, compare::pairs::Pairs, metrics::Metric, scored_from_outcomes,
+    sequential::Decision,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use understudy_core::{Certificate, ModelName, Outcome, Result, Timestamp, hash::sha256_hex};
-use understudy_stats::paired;
+use understudy_core::{Certificate, ModelName, Outcome, Result, Seed, Timestamp, hash::sha256_hex};
 
 /// One model with everything that came of it.
 pub struct Tried<'r> {
@@ -30,7 +32,8 @@ pub struct Paired {
     pub only_model: u64,
     /// Rows on which only the baseline was right.
     pub only_baseline: u64,
-    /// Not worse than the baseline by more than ε, with the corrected level.
+    /// Not worse than the baseline by more than ε: shown at δ divided by the number of models, by the test that stopped
+    /// the model where one did.
     pub not_inferior: bool,
     /// Worse by more than ε.
     pub inferior: bool,
@@ -60,7 +63,7 @@ pub struct Finding {
     pub sentence: String,
     /// What supports it, as a sentence.
     pub because: String,
-    /// Level of the differences' intervals after correction.
+    /// Level of the differences' two-sided intervals: each end holds at δ divided by the number of models.
     pub level: f64,
     /// Every other model beside the baseline.
     pub paired: Vec<Paired>,
@@ -91,9 +94,16 @@ pub fn judge(
     let Some(base) = named.or(best) else { return Ok(None) };
     let others: Vec<&Tried<'_>> =
         measured.iter().copied().filter(|t| t.candidate.name != base.candidate.name).collect();
-    let level = 1.0 - 0.05 / others.len().max(1) as f64;
-    let paired: Vec<Paired> =
-        others.iter().filter_map(|t| compare(plan.task, t, base, margin.epsilon, level)).collect();
+    // One-sided claims at δ shared out over the models; the intervals that agree with them.
+    let alpha = margin.delta / others.len().max(1) as f64;
+    let level = 1.0 - 2.0 * alpha;
+    // A baseline that did best on these rows looks better than it is: any ordered pair might have been tested.
+    let alpha_inferior = match named {
+        Some(_) => alpha,
+        None => alpha / measured.len() as f64,
+    };
+    let strictness = Strictness { margin: margin.epsilon, alpha, alpha_inferior };
+    let paired: Vec<Paired> = others.iter().filter_map(|t| compare(t, base, strictness)).collect();
     let cheaper = |t: &&Tried<'_>| rank(t) < rank(base);
     let fine = |t: &&Tried<'_>| paired.iter().any(|p| p.name == t.candidate.name && p.not_inferior);
     let chosen = others.iter().copied().filter(fine).filter(cheaper).min_by(|a, b| {
@@ -107,10 +117,16 @@ pub fn judge(
     let (recommended, sentence, because) = match chosen {
         Some(small) => {
             let p = paired.iter().find(|p| p.name == small.candidate.name);
-            let lost = p.map_or(0.0, |p| -p.difference.low * 100.0).max(0.0);
+            let (n, lost) = p.map_or((0, 0.0), |p| (p.difference.n, (-p.difference.low * 100.0).max(0.0)));
+            let confidence = (1.0 - alpha) * 100.0;
+            let shown = match small.answers.ended {
+                Ended::Decided(_) => format!("It was asked {n} rows, until it was shown to lose no more than allowed"),
+                _ => format!(
+                    "On the same {n} rows it is worse by at most {lost:.1} points with {confidence:.1} % confidence"
+                ),
+            };
             let because = format!(
-                "Its answers are {} {what}, those of {} {}. On the same rows it is worse by at most {lost:.1} points \
-                 (allowed: {epsilon:.1}), {}.",
+                "Its answers are {} {what}, those of {} {}. {shown} (allowed: {epsilon:.1} points), {}.",
                 share(small),
                 base.candidate.name,
                 share(base),
@@ -179,7 +195,15 @@ fn cheaper_by(small: &Tried<'_>, base: &Tried<'_>) -> String {
     if parts.is_empty() { "and it is no slower".to_owned() } else { parts.join(" and ") }
 }
 
-fn compare(task: Task, t: &Tried<'_>, base: &Tried<'_>, epsilon: f64, level: f64) -> Option<Paired> {
+/// How surely a difference must be shown.
+#[derive(Clone, Copy)]
+struct Strictness {
+    margin: f64,
+    alpha: f64,
+    alpha_inferior: f64,
+}
+
+fn compare(t: &Tried<'_>, base: &Tried<'_>, how: Strictness) -> Option<Paired> {
     let of_base: BTreeMap<&str, f64> =
         base.answers.asked.iter().filter_map(|a| Some((a.row.id.as_str(), a.answer.quality?))).collect();
     let pairs: Vec<(f64, f64)> =
@@ -190,22 +214,32 @@ fn compare(task: Task, t: &Tried<'_>, base: &Tried<'_>, epsilon: f64, level: f64
     let right = |q: f64| q >= crate::items::RIGHT;
     let count =
         |model: bool, base: bool| pairs.iter().filter(|(q, b)| right(*q) == model && right(*b) == base).count() as u64;
-    let n = pairs.len() as u64;
     let (only_model, only_baseline) = (count(true, false), count(false, true));
-    let bound = match task {
-        Task::Classify => paired::difference(count(true, true), only_baseline, only_model, n, level),
-        _ => paired::mean_difference(&pairs.iter().map(|(q, b)| q - b).collect::<Vec<_>>(), level),
+    let pairs = Pairs::new(&pairs, ORDER.derive(&t.candidate.name));
+    let (not_inferior, inferior) = match t.answers.ended {
+        // Where it stopped depends on its answers, so that only the test that stopped it may judge.
+        Ended::Decided(decision) => (
+            matches!(decision, Decision::NotInferior | Decision::Better),
+            matches!(decision, Decision::Inferior | Decision::Worse),
+        ),
+        _ => (
+            pairs.p_not_inferior(how.margin, how.alpha) <= how.alpha,
+            pairs.p_inferior(how.margin, how.alpha_inferior) <= how.alpha_inferior,
+        ),
     };
     Some(Paired {
         name: t.candidate.name.clone(),
-        difference: Metric::new(bound, n),
-        p: (task == Task::Classify).then(|| paired::mcnemar(only_baseline, only_model)),
+        difference: Metric::new(pairs.interval(1.0 - 2.0 * how.alpha), pairs.n()),
+        p: pairs.mcnemar(),
         only_model,
         only_baseline,
-        not_inferior: bound.low >= -epsilon,
-        inferior: bound.high < -epsilon,
+        not_inferior,
+        inferior,
     })
 }
+
+/// The order in which graded differences are bet on, fixed for all data.
+const ORDER: Seed = Seed(1);
 
 /// The model that keeps most in front of the baseline under a certificate; without one, the curve of the best.
 fn partner(
@@ -216,24 +250,30 @@ fn partner(
     now: Timestamp,
 ) -> Result<Option<Together>> {
     let mut best: Option<(f64, Together)> = None;
+    // The best of several certificates is as good as its worst chance: each may be wrong with its part of δ only.
+    let delta = margin.delta / others.len().max(1) as f64;
     for t in others {
+        // How many rows a model that was stopped early has depends on its answers; a certificate asks for rows that do not.
+        if matches!(t.answers.ended, Ended::Decided(_)) {
+            continue;
+        }
         let outcomes = outcomes(plan, &[t, base]);
         let both: Vec<Outcome> = outcomes.into_iter().filter(|o| o.models.len() == 2).collect();
-        let Ok((items, loss)) = from_outcomes(&both, &t.candidate.name, &base.candidate.name) else { continue };
+        let (small, large) = (&t.candidate.name, &base.candidate.name);
+        let Ok((items, loss)) = scored_from_outcomes(&both, small, large, Loss::Auto) else { continue };
         let terms = Terms {
             task: plan.task.as_str().into(),
-            small: ModelName::new(t.candidate.name.clone()),
+            small: ModelName::new(small.clone()),
             small_hash: sha256_hex(t.candidate.fingerprint.as_bytes()),
-            large: ModelName::new(base.candidate.name.clone()),
+            large: ModelName::new(large.clone()),
             epsilon: margin.epsilon,
-            delta: margin.delta,
+            delta,
             loss,
             issued: now,
         };
-        let report = certify(&items, &terms, &Grid::default())?;
+        let report = certify_scored(&items, &terms, Rule::default(), &Grid::default())?;
         let n = report.n.max(1) as f64;
-        let curve =
-            report.curve.iter().map(|p| (p.threshold, p.kept as f64 / n, p.losses as f64 / n, p.bound)).collect();
+        let curve = report.curve.iter().map(|p| (p.threshold, p.kept as f64 / n, p.loss_sum / n, p.bound)).collect();
         let kept = report.certificate().map_or(0.0, |c| c.kept);
         let quality = t.figures.as_ref().and_then(|f| f.main(plan.task)).map_or(0.0, |m| m.estimate);
         let score = kept + quality * 1e-3;

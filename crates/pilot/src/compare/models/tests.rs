@@ -88,3 +88,53 @@ fn equal_models_are_rarely_called_different() {
     // The exact test with Holm's correction stays below 5 %: 20 of 400, plus three standard deviations.
     assert!(wrong <= 33, "{wrong}");
 }
+
+#[test]
+fn a_baseline_chosen_because_it_did_best_does_not_make_its_equals_inferior() {
+    use rand::RngExt;
+    let mut rng = ChaCha12Rng::seed_from_u64(4);
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let patterns: Vec<(&str, &[f64], f64)> = names.iter().map(|name| (*name, &[0.0][..], 1.0)).collect();
+    let (mut wrong, mut named) = (0, 0);
+    for _ in 0..200 {
+        let mut rows = outcomes(120, &patterns);
+        for answer in rows.iter_mut().flat_map(|row| row.models.values_mut()) {
+            answer.quality = Some(f64::from(u8::from(rng.random::<f64>() < 0.5)));
+            answer.cost_usd = None;
+        }
+        // All are equal, so none is worse than any other by 0.1 % or more.
+        let equal = Options { margin: 0.001, ..options() };
+        let any = |found: &Comparison| {
+            found.models.values().filter_map(|r| r.against.as_ref()).any(|a| a.standing == Standing::Inferior)
+        };
+        let found = against_baseline(&rows, &equal).expect("eight models");
+        wrong += u32::from(any(&found));
+        let again =
+            against_baseline(&rows, &Options { baseline: Some(found.baseline), ..equal }).expect("eight models");
+        named += u32::from(any(&again));
+    }
+    println!("some model inferior to the best of eight equal ones: {wrong} of 200; {named} had the best been named");
+    // 5 % of 200, plus three standard deviations.
+    assert!(wrong <= 19 && named > 19);
+}
+
+#[test]
+fn skewed_graded_differences_with_mean_0_are_rarely_called_better() {
+    use rand::RngExt;
+    let mut rng = ChaCha12Rng::seed_from_u64(11);
+    let (mut better, mut flipped) = (0, 0);
+    for _ in 0..200 {
+        let mut rows = outcomes(40, &[("base", &[0.8], 3.0), ("skewed", &[0.8], 1.0)]);
+        for row in &mut rows {
+            // Mostly a little better, now and then much worse: the mean is 0.8 as well.
+            let worse = rng.random::<f64>() < 0.05;
+            row.models.get_mut("skewed").expect("a model").quality = Some(if worse { 0.8 - 0.57 } else { 0.83 });
+        }
+        let found = against_baseline(&rows, &options()).expect("two models");
+        let against = found.models["skewed"].against.as_ref().expect("not the baseline");
+        better += u32::from(against.standing == Standing::Better);
+        flipped += u32::from(against.p_different <= 0.05 && against.difference.estimate > 0.0);
+    }
+    println!("of 200 skewed equals better: {better}; by sign flips alone {flipped}");
+    assert!(better <= 10 && flipped > 20);
+}
