@@ -9,11 +9,12 @@
 //! - *Alarm.* The share of requests kept is compared with the calibration's. A change raises an alarm: the traffic is
 //!   not what was certified, so the promise has lost its ground. Every kept answer is audited ([`ALARM_AUDITS`]) until
 //!   it is settled. Audits make it [`CONFIRMING_ODDS`] times likelier than not that kept answers are lost more often
-//!   than at calibration: withdrawn. Otherwise [`PATIENCE`] audits either show, with an exact bound at 1 − δ, that the
-//!   loss is within ε on the new traffic too, and the alarm ends; or they do not, and the certificate is withdrawn, for
-//!   without evidence there is none.
+//!   than at calibration: withdrawn. Otherwise [`patience`] audits either show, by exact bounds at 1 − δ on the traffic
+//!   since the alarm, that the loss is within ε there too, and the alarm ends; or they do not, and the certificate is
+//!   withdrawn, for without evidence there is none.
 //! - *After an alarm* that ended, traffic that changed once is watched more closely ([`AFTER_ALARM_AUDITS`]). The same
-//!   modest odds for a loss above ε, or 20 : 1 that kept answers got worse since, are enough to withdraw.
+//!   modest odds for a loss above ε, or 20 : 1 that kept answers got worse since, are enough to withdraw. The kept share
+//!   since the alarm takes the place of the calibration's: when it is left too, the alarm is raised again.
 //!
 //! On traffic exchangeable with the calibration items a certificate that is right is withdrawn, however long it runs,
 //! with probability at most 5 % in all: 2 % by loss, and 3 % by a false alarm, without which nothing else can happen.
@@ -39,10 +40,20 @@ pub const AFTER_ALARM_AUDITS: f64 = 0.3;
 pub const CONFIRMING_ODDS: f64 = 3.0;
 /// Level at which audits after an alarm that ended show that kept answers got worse than at calibration.
 const ALPHA_AFTER: f64 = 0.05;
-/// Audits under alarm that decide when nothing else did.
-pub const PATIENCE: u64 = 500;
-/// Level of the upper limit of the live kept share that a loss per kept answer is compared by.
-const KEPT_LEVEL: f64 = 0.95;
+/// Losses that a loss of ε leads to expect among the audits that end an alarm, beyond those that no loss at all takes.
+const MARGIN_OF_PATIENCE: f64 = 6.3;
+/// Fewest audits that end an alarm.
+const LEAST_PATIENCE: f64 = 500.0;
+
+/// Audits under alarm that decide when nothing else did: enough to show a loss of about half of ε, however small ε is,
+/// and 500 at least.
+#[must_use]
+pub fn patience(epsilon: f64, delta: f64) -> u64 {
+    let audits = ((2.0 / delta).ln() + MARGIN_OF_PATIENCE) / epsilon;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive count; saturates")]
+    let audits = audits.max(LEAST_PATIENCE).ceil() as u64;
+    audits
+}
 
 /// One request on which a certificate's gate decided, in the order in which they came.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -66,6 +77,8 @@ pub struct Evidence {
     pub kept: u64,
     /// Kept answers whose audit gave a verdict.
     pub audited: u64,
+    /// Kept answers whose audit gave none: the large model failed or gave no label. They count neither way.
+    pub unjudged: u64,
     /// Losses among them.
     pub losses: u64,
     /// Unbiased estimate of the loss per request; `None` before the first request.
@@ -116,7 +129,6 @@ pub struct Monitor {
     loss_kind: LossKind,
     epsilon: f64,
     delta: f64,
-    calibration_kept: f64,
     calibration_loss: f64,
     loss: Bets,
     fewer: Option<Bets>,
@@ -127,12 +139,34 @@ pub struct Monitor {
     requests: u64,
     kept: u64,
     audited: u64,
+    unjudged: u64,
     losses: u64,
     weighted: f64,
     alarm: Alarm,
-    /// Requests and kept ones when the alarm was raised.
-    changed: (u64, u64),
+    /// The kept share that live traffic is held against, and the first request of it.
+    expected: Expected,
+    /// The latest alarm.
+    change: Change,
     withdrawn: Option<Cause>,
+}
+
+/// A kept share that traffic is expected to have.
+#[derive(Debug, Clone, Copy)]
+struct Expected {
+    share: f64,
+    /// Requests and kept ones before.
+    from: (u64, u64),
+    /// Whether it is the calibration's; otherwise that of the traffic since an alarm.
+    calibration: bool,
+}
+
+/// What an alarm was raised by.
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    /// Requests and kept ones by then.
+    at: (u64, u64),
+    expected: Expected,
+    odds: f64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -167,31 +201,31 @@ impl Monitor {
         let n = certificate.n.max(1);
         #[expect(clippy::cast_possible_truncation, reason = "a share of n is at most n")]
         let kept = ((certificate.kept * n as f64).round() as u64).min(n);
-        let most_kept = binomial::upper(kept, n, 1.0 - ALPHA_LIMIT);
-        let most_escalated = binomial::upper(n - kept, n, 1.0 - ALPHA_LIMIT);
-        let against = |mean: f64| (mean > 0.0 && mean < 1.0).then(|| Bets::against(mean));
+        let [fewer, more] = limits(kept, n);
+        let expected = Expected { share: certificate.kept, from: (0, 0), calibration: true };
         let calibration_loss = certificate.losses as f64 / kept.max(1) as f64;
         // One loss and one item more: a calibration without losses is not proof that there are none.
-        let expected = (certificate.losses + 1) as f64 / (kept + 2) as f64;
+        let usual = (certificate.losses + 1) as f64 / (kept + 2) as f64;
         Self {
             large: certificate.large.as_str().to_owned(),
             loss_kind: certificate.loss,
             epsilon: certificate.epsilon,
             delta: certificate.delta,
-            calibration_kept: certificate.kept,
             calibration_loss,
             loss: Bets::against(certificate.epsilon),
-            fewer: against(most_escalated),
-            more: against(most_kept),
-            worse: Bets::against(expected.min(0.5)),
+            fewer,
+            more,
+            worse: Bets::against(usual.min(0.5)),
             rate: 0.0,
             requests: 0,
             kept: 0,
             audited: 0,
+            unjudged: 0,
             losses: 0,
             weighted: 0.0,
             alarm: Alarm::None,
-            changed: (0, 0),
+            expected,
+            change: Change { at: (0, 0), expected, odds: 1.0 },
             withdrawn: None,
         }
     }
@@ -203,6 +237,7 @@ impl Monitor {
         let probability = audit_probability.filter(|p| *p > 0.0 && *p <= 1.0);
         self.requests += 1;
         self.kept += u64::from(kept);
+        self.unjudged += u64::from(kept && audited && loss.is_none());
         let weighted = match (judged, probability) {
             (Some(true), Some(p)) => 1.0 / p,
             _ => 0.0,
@@ -235,18 +270,17 @@ impl Monitor {
             return;
         }
         let changed = |bets: &Option<Bets>| bets.as_ref().is_some_and(|bets| bets.rejects(ALPHA_ALARM));
-        if matches!(self.alarm, Alarm::None) && (changed(&self.fewer) || changed(&self.more)) {
-            self.changed = (self.requests, self.kept);
+        if !matches!(self.alarm, Alarm::Standing { .. }) && (changed(&self.fewer) || changed(&self.more)) {
+            self.change = Change { at: (self.requests, self.kept), expected: self.expected, odds: self.change_odds() };
             self.alarm = Alarm::Standing { since: self.requests, audits: 0, losses: 0 };
         }
         let likely = |bets: &Bets| bets.ln_evidence() >= CONFIRMING_ODDS.ln();
         self.withdrawn = match self.alarm {
             _ if self.loss.rejects(ALPHA_LOSS) => Some(Cause::Loss),
             Alarm::Standing { .. } if likely(&self.worse) => Some(Cause::Worse),
-            Alarm::Standing { audits, losses, .. } if audits >= PATIENCE => {
+            Alarm::Standing { audits, losses, .. } if audits >= patience(self.epsilon, self.delta) => {
                 if self.supports(audits, losses) {
-                    self.alarm = Alarm::Ended;
-                    self.worse = Bets::against(self.worse.mean());
+                    self.end_alarm();
                     None
                 } else {
                     Some(Cause::Unsupported)
@@ -258,11 +292,34 @@ impl Monitor {
         };
     }
 
-    /// Whether audits of kept answers show, at 1 − δ, a loss per request of at most ε.
+    /// Requests since the alarm, and kept ones among them.
+    fn since_change(&self) -> (u64, u64) {
+        let (requests, kept) = self.change.at;
+        (self.requests - requests, self.kept - kept)
+    }
+
+    /// Whether audits of the answers kept since the alarm show, at 1 − δ, a loss per request of at most ε on the traffic
+    /// since then. Loss per request = loss per kept answer × share kept; each limit takes half of δ.
     fn supports(&self, audits: u64, losses: u64) -> bool {
-        // Loss per request = loss per kept answer × share kept, the latter at its upper limit.
-        let allowed = self.epsilon / binomial::upper(self.kept, self.requests, KEPT_LEVEL);
-        allowed >= 1.0 || binomial::cdf(losses, audits, allowed) <= self.delta
+        let (requests, kept) = self.since_change();
+        let side = self.delta / 2.0;
+        let allowed = self.epsilon / binomial::upper(kept, requests, 1.0 - side);
+        allowed >= 1.0 || binomial::cdf(losses, audits, allowed) <= side
+    }
+
+    /// The traffic since the alarm is what traffic is held against from now on.
+    fn end_alarm(&mut self) {
+        self.alarm = Alarm::Ended;
+        self.worse = Bets::against(self.worse.mean());
+        let (requests, kept) = self.since_change();
+        [self.fewer, self.more] = limits(kept, requests);
+        let share = kept as f64 / requests.max(1) as f64;
+        self.expected = Expected { share, from: (self.requests, self.kept), calibration: false };
+    }
+
+    fn change_odds(&self) -> f64 {
+        let peak = |bets: &Option<Bets>| bets.as_ref().map_or(1.0, |bets| bets.ln_peak().exp());
+        finite(peak(&self.fewer).max(peak(&self.more)))
     }
 
     /// The audit probability to use for the next request where `configured` is the task's own. It depends on what was
@@ -280,10 +337,10 @@ impl Monitor {
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         let evidence = self.evidence();
-        let because = |monitor: &Self, more: String| format!("{}; {more}", monitor.change_reason(&evidence));
+        let because = |monitor: &Self, more: String| format!("{}; {more}", monitor.change_reason());
         let reason = match (self.withdrawn, &self.alarm) {
             (None, Alarm::Standing { .. }) => {
-                return Verdict::Alarm { reason: self.change_reason(&evidence), evidence };
+                return Verdict::Alarm { reason: self.change_reason(), evidence };
             }
             (None, Alarm::None | Alarm::Ended) => return Verdict::Valid(evidence),
             (Some(Cause::Loss), _) => self.loss_reason(&evidence),
@@ -296,15 +353,15 @@ impl Monitor {
     /// The figures so far.
     #[must_use]
     pub fn evidence(&self) -> Evidence {
-        let peak = |bets: &Option<Bets>| bets.as_ref().map_or(1.0, |bets| bets.ln_peak().exp());
         Evidence {
             requests: self.requests,
             kept: self.kept,
             audited: self.audited,
+            unjudged: self.unjudged,
             losses: self.losses,
             loss_estimate: (self.requests > 0).then(|| self.weighted / self.requests as f64),
             loss_odds: finite(self.loss.ln_peak().exp()),
-            change_odds: finite(peak(&self.fewer).max(peak(&self.more))),
+            change_odds: self.change_odds(),
             worse_odds: finite(self.worse.ln_evidence().exp()),
             alarm_since: match self.alarm {
                 Alarm::Standing { since, .. } => Some(since),
@@ -327,14 +384,15 @@ impl Monitor {
         )
     }
 
-    fn change_reason(&self, evidence: &Evidence) -> String {
-        let (requests, kept) = self.changed;
+    fn change_reason(&self) -> String {
+        let Change { at: (requests, kept), expected, odds: found } = self.change;
+        let (requests_before, kept_before) = expected.from;
         format!(
-            "the traffic has changed: by request {requests} the small model was sure of {}, at calibration of {}; \
-             evidence {}",
-            percent(kept as f64 / requests.max(1) as f64),
-            percent(self.calibration_kept),
-            odds(evidence.change_odds)
+            "the traffic has changed: by request {requests} the small model was sure of {}, at {} of {}; evidence {}",
+            percent((kept - kept_before) as f64 / (requests - requests_before).max(1) as f64),
+            if expected.calibration { "calibration" } else { "the end of the last alarm" },
+            percent(expected.share),
+            odds(found)
         )
     }
 
@@ -352,7 +410,8 @@ impl Monitor {
 
     fn unsupported_reason(&self, evidence: &Evidence) -> String {
         format!(
-            "and {PATIENCE} audits since then did not show a loss of at most {}: {} of {} audited answers {}",
+            "and {} audits since then did not show a loss of at most {}: {} of {} audited answers {}",
+            patience(self.epsilon, self.delta),
             percent(self.epsilon),
             evidence.losses,
             evidence.audited,
@@ -367,6 +426,12 @@ impl Monitor {
             LossKind::GradedRegret | LossKind::Difference => format!("fell short of {}", self.large),
         }
     }
+}
+
+/// Bets that fewer, and that more, are kept than the limits of a share of `kept` in `n`; none where there is no limit.
+fn limits(kept: u64, n: u64) -> [Option<Bets>; 2] {
+    let most = |k: u64| binomial::upper(k, n.max(1), 1.0 - ALPHA_LIMIT);
+    [most(n - kept), most(kept)].map(|mean| (mean > 0.0 && mean < 1.0).then(|| Bets::against(mean)))
 }
 
 /// Evidence beyond what a number holds is the largest number: JSON knows no infinity.

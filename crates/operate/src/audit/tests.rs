@@ -148,5 +148,61 @@ fn audits_that_are_off_or_without_a_verdict_prove_nothing() {
     let mute = Observation { kept: true, audited: true, audit_probability: Some(0.5), loss: None };
     let verdict = judge(&certificate(1500, 0.999, 20), std::iter::repeat_n([off, mute], 1000).flatten());
     let Verdict::Valid(evidence) = verdict else { panic!("{verdict:?}") };
-    assert_eq!((evidence.audited, evidence.requests), (0, 2000));
+    assert_eq!((evidence.audited, evidence.unjudged, evidence.requests), (0, 1000, 2000));
+}
+
+/// An alarm after a long time at a low kept share: what comes of it on traffic with another share and loss.
+fn after_a_change(run: u64, certificate: &Certificate, kept: f64, lost: f64) -> Monitor {
+    let mut monitor = Monitor::new(certificate);
+    let mut before = Traffic::new(1_000 + run, certificate.kept, 0.0);
+    (0..5000).for_each(|_| monitor.push(&before.next(0.1)));
+    let mut after = Traffic::new(run, kept, lost);
+    for _ in 0..20_000 {
+        monitor.push(&after.next(monitor.audit_probability(0.1)));
+        if monitor.withdrawn.is_some() || matches!(monitor.alarm, Alarm::Ended) {
+            break;
+        }
+    }
+    monitor
+}
+
+#[test]
+fn an_alarm_ends_by_the_traffic_since_and_seldom_where_that_loses_more_than_allowed() {
+    // At calibration 30 % were kept and 3 % of them lost, a loss of 0.9 %. Now 90 % are kept: 2.1 % in all.
+    let runs = 200;
+    let certificate = certificate(2000, 0.3, 18);
+    let ended = |kept: f64, lost: f64| {
+        let ended = |run: &u64| matches!(after_a_change(*run, &certificate, kept, lost).alarm, Alarm::Ended);
+        (0..runs).filter(ended).count()
+    };
+    let (bad, good) = (ended(0.9, 0.0235), ended(0.9, 0.002));
+    println!("alarms ended: {bad} of {runs} at a loss of 2.1 %, {good} at 0.2 %");
+    // 5 % of 200, plus three standard deviations.
+    assert!(bad <= 19 && good >= 190);
+}
+
+#[test]
+fn a_small_epsilon_has_the_patience_to_be_shown() {
+    let certificate = Certificate { epsilon: 0.002, ..certificate(3000, 0.7, 0) };
+    assert_eq!((patience(0.02, 0.05), patience(0.002, 0.05), patience(0.1, 0.05)), (500, 4995, 500));
+    let monitor = after_a_change(1, &certificate, 0.8, 0.0);
+    assert!(matches!(monitor.alarm, Alarm::Ended), "{:?}", monitor.verdict());
+}
+
+#[test]
+fn after_an_alarm_that_ended_another_change_raises_another() {
+    let certificate = certificate(2000, 0.3, 18);
+    let mut monitor = after_a_change(1, &certificate, 0.9, 0.0);
+    assert!(matches!(monitor.alarm, Alarm::Ended));
+    let mut same = Traffic::new(77, 0.9, 0.0);
+    (0..3000).for_each(|_| monitor.push(&same.next(0.3)));
+    assert!(matches!(monitor.alarm, Alarm::Ended), "the share since the alarm is the new measure");
+    let mut other = Traffic::new(78, 0.6, 0.0);
+    let found = (0..3000).find(|_| {
+        monitor.push(&other.next(0.3));
+        matches!(monitor.alarm, Alarm::Standing { .. })
+    });
+    let Verdict::Alarm { reason, .. } = monitor.verdict() else { panic!("{:?}", monitor.verdict()) };
+    println!("after {found:?} requests: {reason}");
+    assert!(reason.contains("at the end of the last alarm of 9"), "{reason}");
 }
