@@ -23,6 +23,9 @@ pub struct Decision {
     /// The probability, fixed before the request, that the loss would become known: the audit probability of a kept
     /// answer; 1 where both models answered anyway.
     pub probability: f64,
+    /// Whether it was looked at without a verdict: the audit failed or its answer had no label. Which answers these are
+    /// may depend on them, so a certificate counts them as lost; estimates leave them out and say how many there are.
+    pub unjudged: bool,
 }
 
 /// What a threshold would have done.
@@ -34,6 +37,8 @@ pub struct Estimate {
     pub kept: Bound,
     /// Kept answers whose loss is known.
     pub seen: u64,
+    /// Kept answers whose audit gave no verdict; the estimates count them as if they had not been audited.
+    pub unjudged: u64,
     /// Loss per request by inverse propensity, with a betting interval.
     pub inverse_propensity: Bound,
     /// Loss per request, self-normalised; `None` where no loss is known.
@@ -59,7 +64,9 @@ pub fn what_if(decisions: &[Decision], thresholds: &[f64], level: f64) -> Result
 }
 
 /// The loosest of `thresholds` (strict to loose) that recorded decisions certify: the loss per request is at most ε at
-/// confidence 1 − δ, by betting on inverse-propensity losses in order of arrival, and every stricter one passed too.
+/// confidence 1 − δ, by betting on inverse-propensity losses in order of arrival, and every stricter one passed too. It
+/// may be asked again as traffic comes, as long as the lowest audit probability stays. Audits without a verdict count as
+/// losses.
 ///
 /// # Errors
 /// As [`what_if`]; `Invalid` also when the thresholds do not fall or ε or δ is out of range.
@@ -71,9 +78,11 @@ pub fn certify_audited(decisions: &[Decision], thresholds: &[f64], epsilon: f64,
     if thresholds.windows(2).any(|pair| pair[0] <= pair[1]) {
         return Err(Error::invalid("certify by audits: give thresholds from strict to loose"));
     }
+    let worst: Vec<Decision> =
+        decisions.iter().map(|d| Decision { loss: d.loss.or(d.unjudged.then_some(1.0)), ..*d }).collect();
     let passes = |i: usize| {
-        let Ok((values, most)) = weighted(decisions, thresholds[i]) else { return false };
-        hedged::Claim { low: 0.0, high: most, at_least: epsilon }.refuted(values.into_iter(), delta)
+        let Ok((values, most)) = weighted(&worst, thresholds[i]) else { return false };
+        hedged::Claim { low: 0.0, high: most, at_least: epsilon }.refuted_at_any_time(values.into_iter(), delta)
     };
     Ok(understudy_stats::sequence::last_rejected(thresholds.len(), passes).map(|i| thresholds[i]))
 }
@@ -127,6 +136,7 @@ fn estimate(decisions: &[Decision], threshold: f64, level: f64) -> Result<Estima
         threshold,
         kept: binomial::interval(kept, n, level),
         seen: known.len() as u64,
+        unjudged: decisions.iter().filter(|d| keeps(d, threshold) && d.unjudged).count() as u64,
         inverse_propensity: unit(hedged::two_sided(&values, 0.0, most, level)),
         self_normalised: (weights > 0.0).then(|| share * sum / weights),
         doubly_robust: unit(hedged::two_sided(&corrected, 1.0 - most, most, level)),
@@ -178,7 +188,7 @@ mod tests {
             let loss = f64::from(u8::from(rng.random::<f64>() < (1.0 - confidence) * 0.3));
             let probability = if confidence >= 0.8 { rate } else { 1.0 };
             let seen = rng.random::<f64>() < probability;
-            (Decision { confidence: Some(confidence), loss: seen.then_some(loss), probability }, loss)
+            (Decision { confidence: Some(confidence), loss: seen.then_some(loss), probability, unjudged: false }, loss)
         };
         (0..n).map(one).unzip()
     }
@@ -212,11 +222,24 @@ mod tests {
     #[test]
     fn what_nobody_could_see_is_not_estimated() {
         let (mut decisions, _) = live(1, 100, 0.2);
-        decisions[0] = Decision { confidence: Some(0.95), loss: None, probability: 0.0 };
+        decisions[0] = Decision { confidence: Some(0.95), loss: None, probability: 0.0, unjudged: false };
         let error = what_if(&decisions, &[0.9], 0.9).expect_err("no chance of an audit").to_string();
         assert!(error.contains("no chance of an audit"), "{error}");
         assert!(what_if(&decisions, &[0.99], 0.9).is_ok());
         assert!(what_if(&[], &[0.9], 0.9).is_err() && what_if(&decisions, &[1.9], 0.9).is_err());
+    }
+
+    #[test]
+    fn audits_that_gave_no_verdict_certify_nothing() {
+        let (mut decisions, _) = live(1, 4000, 1.0);
+        assert_eq!(certify_audited(&decisions, &[0.9], 0.03, 0.1).expect("valid"), Some(0.9));
+        // Half of the audits fail.
+        for decision in decisions.iter_mut().step_by(2) {
+            (decision.loss, decision.unjudged) = (None, true);
+        }
+        assert_eq!(certify_audited(&decisions, &[0.9], 0.03, 0.1).expect("valid"), None);
+        let estimate = what_if(&decisions, &[0.9], 0.9).expect("valid")[0];
+        assert!(estimate.unjudged > 150 && estimate.inverse_propensity.estimate < 0.03, "{estimate:?}");
     }
 
     #[test]

@@ -108,14 +108,35 @@ impl Claim {
     /// When the claim is outside (`low`, `high`) or `alpha` outside (0, 1).
     #[must_use]
     pub fn ln_evidence(&self, values: impl ExactSizeIterator<Item = f64>, alpha: f64) -> f64 {
+        let horizon = Horizon::Fixed(values.len());
+        self.ln_capital(values, alpha, horizon)
+    }
+
+    /// Whether the claim is refuted at level 1 − `alpha` by values that may have been looked at before, and may be again
+    /// when there are more: stakes do not depend on their number. The claim's range must stay the same.
+    ///
+    /// # Panics
+    /// As [`Claim::ln_evidence`].
+    #[must_use]
+    pub fn refuted_at_any_time(&self, values: impl Iterator<Item = f64>, alpha: f64) -> bool {
+        self.ln_capital(values, alpha, Horizon::Open) >= (1.0 / alpha).ln()
+    }
+
+    fn ln_capital(&self, values: impl Iterator<Item = f64>, alpha: f64, horizon: Horizon) -> f64 {
         let span = self.high - self.low;
         let mean = (self.at_least - self.low) / span;
         assert!(mean > 0.0 && mean < 1.0 && alpha > 0.0 && alpha < 1.0, "a claim inside the range, alpha in (0, 1)");
-        let (scale, most) = (2.0 * (1.0 / alpha).ln() / values.len() as f64, REFUTING_STAKE / (1.0 - mean));
+        let (evidence, most) = (2.0 * (1.0 / alpha).ln(), REFUTING_STAKE / (1.0 - mean));
         let (mut seen, mut capital, mut peak) = (Moments::default(), 0.0_f64, 0.0_f64);
+        let mut time = 0.0_f64;
         for value in values {
             let unit = (value - self.low) / span;
-            capital += ((scale / seen.variance()).sqrt().min(most) * (mean - unit)).ln_1p();
+            time += 1.0;
+            let planned = match horizon {
+                Horizon::Fixed(n) => n as f64,
+                Horizon::Open => time * time.ln_1p(),
+            };
+            capital += ((evidence / (planned * seen.variance())).sqrt().min(most) * (mean - unit)).ln_1p();
             peak = peak.max(capital);
             seen.push(unit);
         }
@@ -201,6 +222,22 @@ mod tests {
         let counts = [refuted(0.0, &graded), refuted(-1.0, &signed)];
         println!("of {runs} true claims refuted: graded {}, signed {} (5 % allowed)", counts[0], counts[1]);
         assert!(counts.iter().all(|&count| crate::binomial::interval(count, runs, 0.95).low <= alpha));
+    }
+
+    #[test]
+    fn a_true_claim_is_looked_at_again_and_again_and_refuted_no_more_often_than_alpha() {
+        let (runs, alpha) = (400_u64, 0.1);
+        let claim = Claim { low: 0.0, high: 1.0, at_least: 0.05 };
+        let (mut by_looking, mut open) = (0_u64, 0_u64);
+        for run in 0..runs {
+            let x: Vec<f64> = draws(run, 1600).map(|u| f64::from(u8::from(u < 0.05))).collect();
+            let looks = [100, 200, 400, 800, 1600];
+            by_looking += u64::from(looks.iter().any(|&n| claim.refuted(x[..n].iter().copied(), alpha)));
+            open += u64::from(looks.iter().any(|&n| claim.refuted_at_any_time(x[..n].iter().copied(), alpha)));
+        }
+        println!("of {runs} true claims refuted at one of five looks: {open}; with stakes for one look: {by_looking}");
+        assert!(crate::binomial::interval(open, runs, 0.95).low <= alpha);
+        assert!(crate::binomial::interval(by_looking, runs, 0.95).low > alpha);
     }
 
     #[test]

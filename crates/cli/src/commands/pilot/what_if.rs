@@ -73,6 +73,7 @@ pub(super) async fn run(args: WhatIfArgs, context: &Context) -> Result<()> {
                 "threshold": e.threshold,
                 "kept": bound(&e.kept),
                 "seen": e.seen,
+                "unjudged": e.unjudged,
                 "inverse_propensity": bound(&e.inverse_propensity),
                 "self_normalised": e.self_normalised,
                 "doubly_robust": bound(&e.doubly_robust),
@@ -90,7 +91,8 @@ fn decision(row: &DecisionRow) -> Decision {
         true => (lost.filter(|_| row.audited), row.audit_probability.unwrap_or(0.0)),
         false => (lost, if lost.is_some() { 1.0 } else { 0.0 }),
     };
-    Decision { confidence, loss: loss.filter(|_| probability > 0.0), probability }
+    let unjudged = row.kept && row.audited && row.lost.is_none();
+    Decision { confidence, loss: loss.filter(|_| probability > 0.0), probability, unjudged }
 }
 
 fn show(estimates: &[Estimate], n: usize) {
@@ -105,13 +107,14 @@ fn show(estimates: &[Estimate], n: usize) {
             format!("{}", e.threshold),
             interval(&e.kept),
             e.seen.to_string(),
+            e.unjudged.to_string(),
             interval(&e.inverse_propensity),
             e.self_normalised.map_or_else(|| "-".to_owned(), percent),
             interval(&e.doubly_robust),
         ]
     });
-    let heads = ["threshold", "kept", "judged", "loss, by 1/p", "self-normalised", "doubly robust"];
-    say(table(&heads, &[0, 2], rows));
+    let heads = ["threshold", "kept", "judged", "no verdict", "loss, by 1/p", "self-normalised", "doubly robust"];
+    say(table(&heads, &[0, 2, 3], rows));
 }
 
 fn percent(share: f64) -> String {
