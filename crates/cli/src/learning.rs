@@ -4,6 +4,10 @@
 //! may come again tomorrow: the calibration rows are then exactly as the traffic to come, which is what the certificate
 //! assumes. The side is a function of the text and of how often it came before, so it never changes, and the same
 //! traffic gives the same model and the same certificate.
+//!
+//! Under a certificate the large model is asked where the small one is unsure, and seldom where it is sure. Such rows may
+//! train, since a model that learns from an odd selection is only a worse one; they never certify. What certifies are
+//! requests that the large model got whatever the small one would have said.
 
 use crate::{
     compose::Composer,
@@ -21,9 +25,9 @@ use understudy_core::{
 use understudy_dataset::Example;
 use understudy_model::{artifact::Artifact, classifier::Classifier};
 use understudy_pilot::{Grid, Item, Report, Terms, certify};
-use understudy_route::gate::FittedGate;
+use understudy_route::{Reason, gate::FittedGate};
 use understudy_serve::texts::TextPolicy;
-use understudy_store::{ArtifactRecord, LearningRow, Source, Store};
+use understudy_store::{ArtifactRecord, LearningRow, Route, Source, Store};
 
 /// Share of a task's rows that train; the others are kept for the certificate.
 pub(crate) const TRAIN_SHARE: f64 = 0.5;
@@ -119,6 +123,8 @@ pub(crate) struct Certification {
     /// The items, for plots of calibration: confidence and whether the small model was right (agreed).
     pub(crate) items: Vec<Item>,
     pub(crate) terms: Terms,
+    /// Held-out answers of the large model that were left out, because a certificate decided which requests it got.
+    pub(crate) selected: usize,
 }
 
 /// Certifies a task's small model on the recorded traffic that did not train it, and stores the certificate. A
@@ -145,13 +151,13 @@ pub(crate) async fn certify_from_traffic(
             spec.name, spec.name
         )));
     };
-    let (items, gold) = match &deployed.origin {
+    let (items, gold, selected) = match &deployed.origin {
         Origin::Artifact(artifact) => {
             let classifier = composer.classifier(artifact, &config.models_dir, 0)?;
-            let rows = held_out(store, spec, &large).await?;
+            let (rows, selected) = held_out(Sides::of(store, &spec.name).await?, &spec.name, &large)?;
             bar.set_length(rows.len() as u64);
             let gold = rows.iter().all(|(_, row)| row.source == Source::Gold);
-            (judge(&classifier, deployed.gate.as_deref(), spec, &rows, gold, bar).await?, gold)
+            (judge(&classifier, deployed.gate.as_deref(), spec, &rows, gold, bar).await?, gold, selected)
         }
         Origin::Named(_) => judged_in_shadow(store, spec, &deployed, config.store.texts).await?,
     };
@@ -169,34 +175,46 @@ pub(crate) async fn certify_from_traffic(
     if let Some(certificate) = report.certificate() {
         store.put_certificate(certificate.clone()).await?;
     }
-    Ok(Certification { report, items, terms })
+    Ok(Certification { report, items, terms, selected })
 }
 
-/// Rows that did not train, with the large model's label.
-async fn held_out(store: &Store, spec: &TaskSpec, large: &ModelName) -> Result<Vec<(String, LearningRow)>> {
-    let rows: Vec<(String, LearningRow)> = Sides::of(store, &spec.name)
-        .await?
-        .certify
-        .into_iter()
-        .filter(|(_, row)| row.large_label.is_some() && row.large.as_ref() == Some(large))
-        .collect();
-    if rows.is_empty() {
+/// Rows that did not train, with the large model's label, and how many more there were that a certificate had selected.
+///
+/// # Errors
+/// `Invalid` when none is left.
+fn held_out(sides: Sides, task: &TaskName, large: &ModelName) -> Result<(Vec<(String, LearningRow)>, usize)> {
+    let answered = |row: &LearningRow| row.large_label.is_some() && row.large.as_ref() == Some(large);
+    let rows = sides.certify.into_iter().filter(|(_, row)| answered(row));
+    let (rows, selected): (Vec<_>, Vec<_>) = rows.partition(|(_, row)| is_unselected(row));
+    if rows.is_empty() && selected.is_empty() {
         return Err(Error::invalid(format!(
-            "certify task `{}`: no recorded answers of `{large}` are set aside for it; let the task observe for longer",
-            spec.name
+            "certify task `{task}`: no recorded answers of `{large}` are set aside for it; let the task observe for longer"
         )));
     }
-    Ok(rows)
+    if rows.is_empty() {
+        return Err(Error::invalid(format!(
+            "certify task `{task}`: all {} answers of `{large}` that are set aside were recorded under a certificate, which \
+             selected them by what the small model said; let the task run in mode \"shadow\" for a while",
+            selected.len()
+        )));
+    }
+    Ok((rows, selected.len()))
 }
 
-/// Items from the answers that a generative model gave in shadow, judged by the task's gate, and whether all of them
-/// have gold.
+/// Whether the large model was asked whatever the small one would have said: only such rows are as the traffic to come.
+fn is_unselected(row: &LearningRow) -> bool {
+    const REASONS: [Reason; 4] = [Reason::Observe, Reason::Shadow, Reason::NoSmallModel, Reason::NoCertificate];
+    row.route == Route::Large && REASONS.iter().any(|reason| reason.as_str() == row.reason)
+}
+
+/// Items from the answers that a generative model gave in shadow, judged by the task's gate; whether all of them have
+/// gold; and how many pairs were left out because a certificate had selected them.
 async fn judged_in_shadow(
     store: &Store,
     spec: &TaskSpec,
     deployed: &Deployed,
     texts: TextPolicy,
-) -> Result<(Vec<Item>, bool)> {
+) -> Result<(Vec<Item>, bool, usize)> {
     let (name, task) = (deployed.name(), &spec.name);
     let Some(gate) = &deployed.gate else {
         return Err(Error::invalid(format!(
@@ -205,7 +223,7 @@ async fn judged_in_shadow(
         )));
     };
     let rows: Vec<_> = Pairs::of(store, spec, deployed).await?.certify;
-    let rows: Vec<_> = rows.into_iter().filter(crate::pairs::Pair::is_shadowed).collect();
+    let (rows, selected): (Vec<_>, Vec<_>) = rows.into_iter().partition(crate::pairs::Pair::is_shadowed);
     let gold = rows.iter().all(crate::pairs::Pair::has_gold);
     let items: Vec<Item> = rows.iter().filter_map(|pair| pair.item(gate, gold, texts)).collect();
     if items.is_empty() {
@@ -215,7 +233,7 @@ async fn judged_in_shadow(
             if rows.is_empty() { "" } else { " and were judged by this gate (their texts were not kept as they were)" }
         )));
     }
-    Ok((items, gold))
+    Ok((items, gold, selected.len()))
 }
 
 /// Lets a classifier answer rows whose label is known.
@@ -255,3 +273,6 @@ pub(crate) fn artifact_dir(store: &Path, task: &TaskName, seed: Seed, now: Times
     let parent = store.parent().unwrap_or(Path::new(""));
     parent.join("artifacts").join(task.as_str()).join(format!("{}-{}", now.0, seed.0))
 }
+
+#[cfg(test)]
+mod tests;

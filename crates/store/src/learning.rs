@@ -31,6 +31,10 @@ pub struct LearningRow {
     pub source: Source,
     /// When the request arrived.
     pub at: Timestamp,
+    /// The way the request took.
+    pub route: Route,
+    /// Why it took it: `route`'s phrase.
+    pub reason: String,
     /// The large model's label, where it is known.
     pub large_label: Option<String>,
     /// The large model, where it answered.
@@ -102,11 +106,13 @@ impl LearningRow {
             label,
             source,
             at: trace.at,
+            route: trace.route,
             large_label,
             large: trace.large_part().map(|call| call.model.clone()),
             small_label,
             small_confidence: small.and_then(|call| call.confidence),
             small_hash: small.and_then(|call| call.artifact.clone()),
+            reason: trace.reason,
             input_hash: trace.input_hash,
             occurrence,
             input: trace.input?,

@@ -152,8 +152,15 @@ async fn certify_task(name: &str, args: &CertifyArgs, context: &Context) -> Resu
     let bar = terminal::progress(0, "judging held-out requests");
     let certified = learning::certify_from_traffic(&store, task, &config, &composer, clock.now(), &bar).await;
     bar.finish_and_clear();
-    let Certification { report, items, terms } = certified?;
+    let Certification { report, items, terms, selected } = certified?;
     show(&report, &terms);
+    if selected > 0 {
+        say(format!(
+            "Judged by {} requests. {selected} more were left out: a certificate was in force, so that the large model \
+             got them by what the small one said.",
+            items.len()
+        ));
+    }
     let scored: Vec<Scored> = items.iter().map(Scored::from).collect();
     let simulation =
         args.simulate.map(|runs| simulated(&scored, &terms, Rule::default(), args.seed, runs)).transpose()?;
@@ -206,7 +213,12 @@ pub(crate) fn show(report: &Report, terms: &Terms) {
                 &format!("certified: {} may answer {} of the requests", c.small, percent(c.kept)),
                 true,
             ));
+            let kept = kept_interval(c);
             let rows = [
+                (
+                    "kept",
+                    format!("{} (95 % interval {} to {})", percent(c.kept), percent(kept.low), percent(kept.high)),
+                ),
                 ("threshold", format!("confidence ≥ {:.6}", c.threshold.get())),
                 (
                     "loss",
@@ -235,6 +247,13 @@ pub(crate) fn show(report: &Report, terms: &Terms) {
     }
 }
 
+/// The kept share's exact interval. For this threshold; that it was chosen on the same items is not in it.
+fn kept_interval(c: &understudy_core::Certificate) -> understudy_stats::Bound {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count")]
+    let kept = (c.kept * c.n as f64).round() as u64;
+    understudy_stats::binomial::interval(kept.min(c.n), c.n.max(1), 0.95)
+}
+
 fn object(report: &Report, simulation: Option<&Simulation>) -> serde_json::Value {
     let (examples_needed, reason) = match &report.verdict {
         Verdict::Certified(_) => (None, None),
@@ -249,6 +268,7 @@ fn object(report: &Report, simulation: Option<&Simulation>) -> serde_json::Value
         "violations": simulation.map(|s| s.violations),
         "runs": simulation.map(|s| s.plan.runs),
         "kept": simulation.map(|s| s.kept).or(report.certificate().map(|c| c.kept)),
+        "kept_interval": report.certificate().map(kept_interval).map(|b| json!({ "low": b.low, "high": b.high })),
         "kept_best_fixed": simulation.map(|s| s.kept_best_fixed),
     })
 }
