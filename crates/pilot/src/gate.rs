@@ -15,7 +15,7 @@ mod helpers;
 mod table;
 
 pub use evaluate::{Evaluation, Pair, across, apart};
-pub use fit::{Choice, Fit, fit, fit_judged};
+pub use fit::{Choice, Fit, REFUSED, fit, fit_judged};
 pub use helpers::Helpers;
 pub use table::{Judged, Raw};
 

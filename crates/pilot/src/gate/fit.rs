@@ -25,7 +25,7 @@ const DRAWN_WITH_HELPERS: f64 = 0.1;
 const DRAWN_MOST: f64 = 0.95;
 
 /// Score of what the gate refuses to judge: above all others.
-const REFUSED: f64 = 1e6;
+pub const REFUSED: f64 = 1e6;
 
 /// What a fitted gate rests on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

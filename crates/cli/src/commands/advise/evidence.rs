@@ -15,7 +15,7 @@ use understudy_advise::{
     ownership::Measured,
 };
 use understudy_core::{Clock, Error, Money, Outcome, Price, Result, Usage, hash::sha256_hex, outcome::RecordedAnswer};
-use understudy_pilot::{Grid, Terms, from_outcomes};
+use understudy_pilot::{Grid, Loss, Rule, Terms, certify_scored, scored_from_outcomes};
 use understudy_store::{Call, Route, Store, StoreOptions, Trace, TraceFilter};
 use understudy_upstream::prices;
 
@@ -176,7 +176,7 @@ fn cost(answer: &RecordedAnswer, price: Option<Price>, of: &str, flag: &str) -> 
 fn outcomes(file: &Path, flags: &EvidenceFlags) -> Result<Evidence> {
     let (small, large) = (flags.small_name.clone().unwrap_or_default(), flags.large_name.clone().unwrap_or_default());
     let all = compose::read_outcomes(file)?;
-    let (items, loss) = from_outcomes(&all, &small, &large)?;
+    let (items, loss) = scored_from_outcomes(&all, &small, &large, Loss::Auto)?;
     let prices = (price(flags.small_tokens.as_deref())?, price(flags.large_tokens.as_deref())?);
     let one = |outcome: &Outcome| -> Option<Result<Observed>> {
         let (s, l) = (outcome.models.get(&small)?, outcome.models.get(&large)?);
@@ -205,7 +205,7 @@ fn outcomes(file: &Path, flags: &EvidenceFlags) -> Result<Evidence> {
                 loss,
                 issued: SystemClock::new().now(),
             };
-            let report = understudy_pilot::certify(&items, &terms, &Grid::default())?;
+            let report = certify_scored(&items, &terms, Rule::default(), &Grid::default())?;
             match report.certificate() {
                 Some(c) => (
                     Some(c.threshold.get()),

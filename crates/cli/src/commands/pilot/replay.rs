@@ -20,10 +20,10 @@ use std::{path::PathBuf, sync::Arc};
 use understudy_core::{Clock, Error, LossKind, Outcome, Result, Seed, hash::sha256_hex};
 use understudy_model::encoder::Dtype;
 use understudy_pilot::{
-    Grid, Item, Report, Terms,
-    gate::Helpers,
-    items,
+    Grid, Loss, Report, Rule, Scored, Terms, certify_scored,
+    gate::{self, Helpers},
     replay::{self, Options, Replay},
+    scored_from_outcomes,
 };
 use understudy_store::{Store, StoreOptions};
 
@@ -271,22 +271,31 @@ fn replayed(method: &Method, data: &Data<'_>, args: &ReplayArgs, mut notes: Vec<
         ));
         None
     } else {
-        let (items, grid) = certifiable(method, data, scores.as_deref(), &mut notes)?;
-        Some(understudy_pilot::certify(&items, &terms, &grid)?)
+        let Certifiable { items, loss, grid } = certifiable(method, data, scores.as_deref(), &mut notes)?;
+        Some(certify_scored(&items, &Terms { loss, ..terms }, Rule::default(), &grid)?)
     };
     let decision_us = data.decision_us(method)?;
     Ok(Shown { method: method.clone(), replay, baselines, report, notes, decision_us })
 }
 
-/// Items for a certificate: of rows that no fit has seen, by one and the same fit.
+/// What a certificate is made from.
+struct Certifiable {
+    items: Vec<Scored>,
+    loss: LossKind,
+    grid: Grid,
+}
+
+/// Items for a certificate: of rows that no fit has seen, by one and the same fit. Losses that are not all whole are
+/// graded.
 fn certifiable(
     method: &Method,
     data: &Data<'_>,
     scores: Option<&[f64]>,
     notes: &mut Vec<String>,
-) -> Result<(Vec<Item>, Grid)> {
+) -> Result<Certifiable> {
     let Some(scores) = scores else {
-        return Ok((understudy_pilot::from_outcomes(data.test, data.small, data.large)?.0, Grid::default()));
+        let (items, loss) = scored_from_outcomes(data.test, data.small, data.large, Loss::Auto)?;
+        return Ok(Certifiable { items, loss, grid: Grid::default() });
     };
     let (places, scores): (Vec<usize>, Vec<f64>) = match data.train {
         Some(_) => (0..data.test.len()).zip(scores.iter().copied()).unzip(),
@@ -303,24 +312,25 @@ fn certifiable(
     };
     let item = |(place, score): (usize, f64)| {
         let outcome = &data.test[place];
-        let quality = |model: &str| outcome.models.get(model).and_then(|answer| answer.quality);
-        Item {
-            id: outcome.id.clone(),
-            confidence: Some(confidence(score)),
-            loss_if_kept: quality(data.small) < Some(items::RIGHT) && quality(data.large) >= Some(items::RIGHT),
-        }
+        let quality = |model: &str| outcome.models.get(model).and_then(|answer| answer.quality).unwrap_or_default();
+        let loss = (quality(data.large) - quality(data.small)).max(0.0);
+        Scored { id: outcome.id.clone(), confidence: confidence(score), loss }
     };
+    let items: Vec<Scored> = places.into_iter().zip(scores).map(item).collect();
+    let whole = items.iter().all(|item| item.loss <= 0.0 || item.loss >= 1.0);
+    let loss = if whole { LossKind::Regret } else { LossKind::GradedRegret };
     // Even steps, fixed beforehand: predicted gains lie close together, where the default grid in log-odds is coarse.
     let grid = Grid::new((0..=STEPS).rev().map(|step| f64::from(step) / f64::from(STEPS)).collect())?;
-    Ok((places.into_iter().zip(scores).map(item).collect(), grid))
+    Ok(Certifiable { items, loss, grid })
 }
 
 /// Thresholds of a certificate over scores.
 const STEPS: u32 = 4000;
 
-/// A score, brought into [0, 1] so that a high one is a low confidence. Fixed for all data.
-fn confidence(score: f64) -> f64 {
-    (0.5 - (2.0 * score).atan() / std::f64::consts::PI).clamp(0.0, 1.0)
+/// A score, brought into [0, 1] so that a high one is a low confidence; none where a gate refused to judge, which is never
+/// kept. Fixed for all data.
+fn confidence(score: f64) -> Option<f64> {
+    (score < gate::REFUSED).then(|| (0.5 - (2.0 * score).atan() / std::f64::consts::PI).clamp(0.0, 1.0))
 }
 
 /// Outcomes in which both models have a quality, and how many others there were.
