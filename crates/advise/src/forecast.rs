@@ -14,6 +14,9 @@ use understudy_stats::{Bound, binomial};
 pub const LEVEL: f64 = 0.95;
 /// The normal quantile that belongs to it.
 const Z: f64 = 1.959_963_984_540_054;
+/// Audited kept answers below which what the large model costs has no interval: a handful of heavy weights does not tell
+/// how much they vary.
+const FEWEST_AUDITED: usize = 10;
 
 /// One request that was seen, and what both models did or would have done.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -84,6 +87,11 @@ impl Interval {
     fn around(estimate: f64, half: f64) -> Self {
         Self { estimate, low: Some(estimate - half), high: Some(estimate + half) }
     }
+
+    fn known_if(self, known: bool) -> Self {
+        let (low, high) = (self.low.filter(|_| known), self.high.filter(|_| known));
+        Self { low, high, ..self }
+    }
 }
 
 /// What is to be expected.
@@ -101,7 +109,8 @@ pub struct Forecast {
     pub cost_per_request_usd: Interval,
     /// Cost of all `requests` in USD; the interval holds what they will really cost, not only its expectation.
     pub total_usd: Interval,
-    /// Mean cost of a request in USD if the large model answered everything.
+    /// Mean cost of a request in USD if the large model answered everything; without an interval, as is `saved`, where
+    /// fewer than ten audits stand for the kept answers.
     pub large_per_request_usd: Interval,
     /// 1 − hybrid / large.
     pub saved: Interval,
@@ -175,6 +184,8 @@ pub fn forecast(rows: &[Observed], policy: Policy, target: Target) -> Result<For
     let differences: Vec<f64> = hybrids.iter().zip(&larges).map(|(hybrid, large)| hybrid - ratio * large).collect();
     let ratio_error = (covariance(&differences, &differences) / n).sqrt() / large_mean;
 
+    let sampled = || rows.iter().filter(|row| row.probability < 1.0);
+    let enough = sampled().next().is_none() || sampled().filter(|row| row.large.is_some()).count() >= FEWEST_AUDITED;
     let kept = rows.iter().filter(|row| keeps(row)).count() as u64;
     // Rows that count, with their weight; a single unknown time leaves all quantiles unknown.
     let times: Option<Vec<(f64, f64)>> = rows
@@ -198,8 +209,8 @@ pub fn forecast(rows: &[Observed], policy: Policy, target: Target) -> Result<For
         kept: binomial::wilson(kept, rows.len() as u64, LEVEL).into(),
         cost_per_request_usd: Interval::around(expected, Z * (residual / n).sqrt()),
         total_usd: Interval::around(expected * requests, Z * total_error),
-        large_per_request_usd: Interval::around(large_mean, Z * (large_variance / n).sqrt()),
-        saved: Interval::around(1.0 - ratio, Z * ratio_error),
+        large_per_request_usd: Interval::around(large_mean, Z * (large_variance / n).sqrt()).known_if(enough),
+        saved: Interval::around(1.0 - ratio, Z * ratio_error).known_if(enough),
         audits_per_request_usd: audits,
         latency_ms_p50: of(&times, 0.5),
         latency_ms_p95: of(&times, 0.95),

@@ -103,6 +103,16 @@ fn audits_stand_for_the_kept_answers_that_were_not_audited() {
     assert!(wide > full, "fewer facts, wider interval");
 }
 
+#[test]
+fn a_handful_of_audits_gives_no_interval_of_what_the_large_model_costs() {
+    let forecast = |rows: &[Observed]| forecast(rows, POLICY, Target::Next(1000)).expect("valid");
+    let few = forecast(&seen_live(&population(100, 1), Policy { audit: 0.05, ..POLICY }, 2));
+    assert!(few.large_per_request_usd.low.is_none() && few.saved.high.is_none() && few.total_usd.low.is_some());
+    let many = forecast(&seen_live(&population(1000, 1), POLICY, 2));
+    assert!(many.large_per_request_usd.low.is_some() && many.saved.high.is_some());
+    assert!(forecast(&population(100, 1)).saved.low.is_some(), "nothing was sampled");
+}
+
 /// The share of 400 draws in which the interval holds what it is about.
 fn coverage(target: impl Fn(&[Observed]) -> (Vec<Observed>, Target, f64)) -> f64 {
     let all = population(20_000, 3);
