@@ -130,7 +130,7 @@ pub fn certify_scored(items: &[Scored], terms: &Terms, rule: Rule, grid: &Grid) 
     let search = Search { size, loss: terms.loss, per: rule.per, epsilon: terms.epsilon };
     let mut coded = coded(items, grid)?;
     coded.shuffle(&mut ChaCha8Rng::seed_from_u64(rule.order.derive("order").0));
-    let chosen = search.choose(&coded, terms.delta);
+    let chosen = search.certified(&coded, terms.delta);
     let tested = search.tested(&coded);
     let n = tested.len() as u64;
     let counts = count(tested, size);
@@ -143,8 +143,6 @@ pub fn certify_scored(items: &[Scored], terms: &Terms, rule: Rule, grid: &Grid) 
     };
     let changes = |&i: &usize| counts[i].kept > if i == 0 { 0 } else { counts[i - 1].kept };
     let curve: Vec<Point> = (0..size).filter(changes).map(point).collect();
-    // Thresholds that keep the same items are the same rule; the strictest of them promises least about items between.
-    let chosen = chosen.and_then(|i| (0..=i).rev().find(changes));
     let verdict = match chosen {
         Some(i) => Verdict::Certified(Box::new(seal(point(i), n, terms, rule.per, data_hash(items))?)),
         None => Verdict::NotCertified(refuse(n, curve.first().copied(), terms, rule.per)),

@@ -63,7 +63,9 @@ pub fn scored_from_outcomes(
     let rows = || outcomes.iter().filter_map(|o| Some((o.models.get(small)?, o.models.get(large)?)));
     let lacking = |what: &str| Error::data(format!("compare `{small}` with `{large}`: some rows lack {what}"));
     let differences = || -> Result<Vec<f64>> {
-        rows().map(|(s, l)| Some(l.quality? - s.quality?)).collect::<Option<_>>().ok_or_else(|| lacking("a quality"))
+        let difference = |(s, l): (&RecordedAnswer, &RecordedAnswer)| Some(l.quality? - s.quality?);
+        let known = |d: &f64| d.is_finite();
+        rows().map(|row| difference(row).filter(known)).collect::<Option<_>>().ok_or_else(|| lacking("a quality"))
     };
     let (losses, kind): (Vec<f64>, LossKind) = match loss {
         Loss::Disagreement => {
@@ -227,5 +229,7 @@ mod tests {
         assert_eq!(scored(&rows[1..], Loss::Auto), (vec![0.0, 1.0], LossKind::Regret));
         assert_eq!(scored(&rows, Loss::Difference), (vec![0.7, -1.0, 1.0], LossKind::Difference));
         assert!(scored_from_outcomes(&outcomes(&rows), "s", "l", Loss::Disagreement).is_err());
+        let broken = outcomes(&[(f64::NAN, 1.0), (1.0, 1.0)]);
+        assert!(scored_from_outcomes(&broken, "s", "l", Loss::Auto).is_err());
     }
 }

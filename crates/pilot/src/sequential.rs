@@ -131,13 +131,16 @@ impl Comparison {
     }
 
     /// Takes the next example's difference, candidate minus reference; outside [−1, 1] it is cut. With
-    /// [`Values::RightOrWrong`] only its sign counts.
+    /// [`Values::RightOrWrong`] only its sign counts. One that is no number ends the comparison without a verdict.
     pub fn observe(&mut self, difference: f64) -> Step {
         if let Some(decision) = self.decided {
             return Step::Decided(decision);
         }
+        if difference.is_nan() {
+            self.decided = Some(Decision::Open);
+            return Step::Decided(Decision::Open);
+        }
         let difference = match self.design.values {
-            _ if difference.is_nan() => 0.0,
             Values::RightOrWrong if difference.abs() > 0.0 => difference.signum(),
             _ => difference.clamp(-1.0, 1.0),
         };
@@ -235,6 +238,14 @@ mod tests {
             }
         }
         (Decision::Open, comparison.seen())
+    }
+
+    #[test]
+    fn what_is_no_number_ends_without_a_verdict() {
+        let design = Design { question: Question::Difference, values: Values::Graded, alpha: 0.05, planned: Some(100) };
+        let mut comparison = Comparison::new(design).expect("valid");
+        assert_eq!(comparison.observe(0.5), Step::Continue);
+        assert_eq!(comparison.observe(f64::NAN), Step::Decided(Decision::Open));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::{
     Grid, Item, Scored,
     certify::{
         check, coded,
-        search::{Coded, Search, count},
+        search::{Search, count},
     },
 };
 use rand::{RngExt, SeedableRng};
@@ -79,7 +79,7 @@ pub fn simulate_scored(
     for _ in 0..plan.runs {
         draw.clear();
         draw.extend((0..plan.n).map(|_| coded[rng.random_range(0..coded.len())]));
-        if let Some(i) = certified_threshold(&search, &draw, plan.delta) {
+        if let Some(i) = search.certified(&draw, plan.delta) {
             certified += 1;
             kept += truth[i].kept as f64 / population.len() as f64;
             violations += u64::from(search.true_loss(truth[i], population.len()) > plan.epsilon + ROUNDING);
@@ -97,13 +97,6 @@ pub fn simulate_scored(
 
 /// A mean of many losses is exact to this much.
 const ROUNDING: f64 = 1e-12;
-
-/// The certified threshold: among those that keep the same drawn items the strictest, as in `certify`.
-pub(crate) fn certified_threshold(search: &Search, draw: &[Coded], delta: f64) -> Option<usize> {
-    let chosen = search.choose(draw, delta)?;
-    let counts = count(search.tested(draw), search.size);
-    (0..=chosen).rev().find(|&i| counts[i].kept > if i == 0 { 0 } else { counts[i - 1].kept })
-}
 
 /// Largest share kept by any threshold whatever, on the grid or not, with a loss of at most `epsilon`.
 fn best_fixed(population: &[Scored], per: Per, epsilon: f64) -> f64 {

@@ -6,7 +6,7 @@
 //! Statistics in Medicine 28, 2009).
 
 use super::{Report, Rule, Terms, certify_scored, check, coded, search::Search};
-use crate::{Grid, Scored, simulate::certified_threshold};
+use crate::{Grid, Scored};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use understudy_core::{Error, Result, Seed};
@@ -114,7 +114,7 @@ pub fn simulate_family(
         let parts = share(tasks.len(), delta, |i, part| Ok(tasks[i].0.choose(&draws[i], part) == Some(size - 1)))?;
         let mut wrong = false;
         for ((search, coded, truth), (draw, part)) in tasks.iter().zip(draws.iter().zip(parts)) {
-            if let Some(i) = certified_threshold(search, draw, part) {
+            if let Some(i) = search.certified(draw, part) {
                 wrong |= search.true_loss(truth[i], coded.len()) > search.epsilon + 1e-12;
                 kept += truth[i].kept as f64 / all as f64;
             }

@@ -69,16 +69,31 @@ impl Search {
         }
     }
 
+    /// Index of the certified threshold: among those that keep the same items as the loosest that passed the strictest,
+    /// which promises least about items between; never one before the start, which was not tested.
+    pub(crate) fn certified(&self, items: &[Coded], delta: f64) -> Option<usize> {
+        let chosen = self.choose(items, delta)?;
+        let counts = count(self.tested(items), self.size);
+        let start = self.first(items, delta)?;
+        let changes = |&i: &usize| counts[i].kept > if i == start { 0 } else { counts[i - 1].kept };
+        (start..=chosen).rev().find(changes)
+    }
+
+    /// The first threshold that is tested.
+    fn first(&self, items: &[Coded], delta: f64) -> Option<usize> {
+        match self.per {
+            Per::Request => Some(0),
+            Per::Kept => self.start(&items[..scouts(items.len())], self.tested(items).len(), delta),
+        }
+    }
+
     /// Index of the loosest threshold in the unbroken run of passes, with `items` in random order.
     pub(crate) fn choose(&self, items: &[Coded], delta: f64) -> Option<usize> {
         let tested = self.tested(items);
         let counts = count(tested, self.size);
         let n = tested.len() as u64;
         let level = 1.0 - delta;
-        let start = match self.per {
-            Per::Request => 0,
-            Per::Kept => self.start(&items[..scouts(items.len())], tested.len(), delta)?,
-        };
+        let start = self.first(items, delta)?;
         // A threshold that keeps no item more than the one before passes as that one did.
         let new = |i: usize| i == start || counts[i].kept > counts[i - 1].kept;
         let passes: Box<dyn Fn(usize) -> bool> = match (self.loss.is_binary(), self.per) {
@@ -142,4 +157,23 @@ impl Search {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a length")]
 fn scouts(n: usize) -> usize {
     (n as f64 * SCOUTS).ceil() as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_tested_is_not_certified() {
+        // The scouts keep little at strict thresholds, so that the search starts at the third; what is tested keeps all
+        // its items at the first.
+        let item = |first: u16| Coded { first, loss: 0.0 };
+        let mut items = vec![item(2); 100];
+        items.extend(vec![item(0); 900]);
+        let search = Search { size: 4, loss: LossKind::Regret, per: Per::Kept, epsilon: 0.05 };
+        assert_eq!(search.choose(&items, 0.05), Some(3));
+        assert_eq!(search.certified(&items, 0.05), Some(2));
+        let all = Search { per: Per::Request, ..search };
+        assert_eq!(all.certified(&items[100..], 0.05), Some(0));
+    }
 }

@@ -144,7 +144,7 @@ fn first_screen(plan: &Plan, tried: &[Tried<'_>], finding: &Finding) -> Vec<KeyF
                 format!(
                     "certified: loss at most {} with {} confidence",
                     percent(c.epsilon, 1),
-                    percent(1.0 - c.delta, 0)
+                    percent(1.0 - c.delta, 1)
                 ),
             ),
             None => ("–".to_owned(), "no certificate on these rows; see below".to_owned()),

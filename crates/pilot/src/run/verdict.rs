@@ -157,11 +157,12 @@ pub fn judge(
     };
     let because = match together.as_ref().and_then(|t| Some((t, t.certificate.as_ref()?))) {
         Some((t, c)) if chosen.is_none() => format!(
-            "{because} {} may answer {:.1} % of the requests in front of it (loss at most {:.1} %, confidence {:.0} %).",
+            "{because} {} may answer {:.1} % of the requests in front of it (loss at most {:.1} %, confidence {:.1} %, {} rows).",
             t.name,
             c.kept * 100.0,
             c.epsilon * 100.0,
-            (1.0 - c.delta) * 100.0
+            (1.0 - c.delta) * 100.0,
+            c.n
         ),
         _ => because,
     };

@@ -58,7 +58,8 @@ pub(super) fn paired(plan: &Plan, finding: &Finding, epsilon: f64) -> Option<Sec
         title,
         how: format!(
             "Difference on the same rows. A model passes when its whole line is right of the dashed one; the lines are \
-             {:.1} % intervals, corrected for the number of models.",
+             {:.1} % intervals, corrected for the number of models. One that was stopped early passes by the test that \
+             stopped it.",
             finding.level * 100.0
         ),
         svg: charts::intervals("Differences to the baseline with intervals", axis, &rows, Some((-epsilon, &allowed))),
@@ -126,8 +127,8 @@ pub(super) fn together(finding: &Finding, tried: &[Tried<'_>], epsilon: f64) -> 
     let plot = Figure {
         title,
         how: format!(
-            "{} answers what it is sure of, {} the rest. A loss is an answer that was kept and wrong where {} would have \
-             been right. Move the slider to see other thresholds.",
+            "{} answers what it is sure of, {} the rest. A loss is an answer that was kept and worse than that of {}. Move \
+             the slider to see other thresholds.",
             together.name, finding.baseline, finding.baseline
         ),
         svg,
@@ -138,10 +139,21 @@ pub(super) fn together(finding: &Finding, tried: &[Tried<'_>], epsilon: f64) -> 
             [
                 ("certificate", c.id.clone()),
                 ("threshold", format!("confidence ≥ {:.6}", c.threshold.get())),
-                ("losses", format!("{} of {} rows", c.losses, count(c.n))),
+                (
+                    "losses",
+                    match c.loss_sum {
+                        Some(sum) => format!("{sum:.2} in {} of {} rows", c.losses, count(c.n)),
+                        None => format!("{} of {} rows", c.losses, count(c.n)),
+                    },
+                ),
                 (
                     "upper bound",
-                    format!("{} (exact, one-sided, confidence {})", percent(c.bound, 3), percent(1.0 - c.delta, 0)),
+                    format!(
+                        "{} ({}, one-sided, confidence {})",
+                        percent(c.bound, 3),
+                        if c.loss.is_binary() { "exact" } else { "by betting" },
+                        percent(1.0 - c.delta, 1)
+                    ),
                 ),
                 ("it assumes", "that requests to come are like these rows, which had no part in training".to_owned()),
             ]
