@@ -138,7 +138,7 @@ pub(super) async fn run(args: RunArgs, context: &Context) -> Result<()> {
     let seed = Seed(args.seed);
     let task = Task::from(args.task);
     let material = Material::open(&args, task, context).await?;
-    let plan = Plan {
+    let mut plan = Plan {
         task,
         labels: material.labels.clone(),
         out_of_scope: args.out_of_scope.clone(),
@@ -196,6 +196,11 @@ pub(super) async fn run(args: RunArgs, context: &Context) -> Result<()> {
         }
     }
     baseline_first(&mut candidates, args.baseline.as_deref())?;
+    // The chance of a wrong verdict is shared out over the models, and each stops against the one that they are judged by.
+    let others = candidates.len().saturating_sub(1).max(1) as f64;
+    plan.stop_early = plan.stop_early.map(|margin| Margin { delta: margin.delta / others, ..margin });
+    let first = candidates.first().filter(|_| args.stop_early).map(|first| first.name.clone());
+    let baseline = args.baseline.clone().or(first);
     let spent = Money::from_usd(journal.cost_usd())?;
     let rows = material.order(seed, args.limit);
     let shots = match args.shots {
@@ -204,7 +209,7 @@ pub(super) async fn run(args: RunArgs, context: &Context) -> Result<()> {
     };
     let (tried, spent) = ask(&plan, candidates, &rows, shots.as_ref(), &args, &mut journal, &clock, spent).await?;
     let margin = Margin { epsilon: args.epsilon, delta: args.delta };
-    let finding = verdict::judge(&plan, &tried, args.baseline.as_deref(), margin, clock.now())?;
+    let finding = verdict::judge(&plan, &tried, baseline.as_deref(), margin, clock.now())?;
     let judged = match &judge {
         Some(judge) => {
             let baseline = finding.as_ref().map(|f| f.baseline.as_str()).or(args.baseline.as_deref());

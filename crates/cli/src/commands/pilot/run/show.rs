@@ -45,7 +45,8 @@ pub(super) fn setting(
             format!(
                 "understudy pilot certify --outcomes {outcomes} --small {small} --large {large} --epsilon {} --delta {} \
                  --simulate 1000",
-                args.epsilon, args.delta
+                args.epsilon,
+                together.1.certificate.as_ref().map_or(args.delta, |c| c.delta)
             ),
         ));
     }
