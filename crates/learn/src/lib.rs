@@ -6,12 +6,15 @@
 pub mod boost;
 pub mod cholesky;
 pub mod confident;
+pub mod eigen;
 pub mod groups;
 pub mod isotonic;
 pub mod lbfgs;
 pub mod linear;
 pub mod logistic;
+pub mod maxent;
 pub mod neighbours;
+pub mod ngrams;
 pub mod ridge;
 pub mod sparse;
 pub mod tfidf;
