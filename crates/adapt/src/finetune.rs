@@ -16,6 +16,7 @@ mod schedule;
 mod windows;
 
 pub use evaluate::Evaluation;
+pub use optimiser::Optimiser;
 pub use params::{CheckedFinetuneParams, FinetuneParams, balanced};
 pub use run::{Checkpoints, Data, Ended, Finetuned, Progress, Record, Run};
 pub use schedule::Schedule;

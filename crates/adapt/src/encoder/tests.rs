@@ -33,6 +33,7 @@ fn examples(level: Level, objective: &Objective) -> Vec<Example> {
 }
 
 /// Holds the gradient of every trained tensor against the difference of the loss along it.
+#[expect(clippy::cast_possible_truncation, reason = "moved in f64, stored in f32")]
 fn check_gradients(what: &str, network: &mut Network, objective: &Objective, noise: Option<Noise>) {
     let examples = examples(network.level(), objective);
     let batch = Batch::new(&examples);

@@ -7,7 +7,7 @@ use understudy_kernels::train::{AdamW, Moments};
 
 /// The state of training: what a checkpoint holds beside the weights.
 #[derive(Clone)]
-pub(super) struct Optimiser {
+pub struct Optimiser {
     pub(super) step: u64,
     /// Empty for frozen parameters.
     pub(super) moments: Vec<Moments>,
@@ -16,7 +16,9 @@ pub(super) struct Optimiser {
 }
 
 impl Optimiser {
-    pub(super) fn new(network: &Network, params: &FinetuneParams) -> Self {
+    /// The state before the first step.
+    #[must_use]
+    pub fn new(network: &Network, params: &FinetuneParams) -> Self {
         let parameters = network.parameters();
         let moments = |p: &crate::encoder::Parameter| Moments::zeros(if p.trained() { p.values().len() } else { 0 });
         let average = |p: &crate::encoder::Parameter| if p.trained() { p.values().to_vec() } else { Vec::new() };
@@ -31,7 +33,7 @@ impl Optimiser {
     ///
     /// # Errors
     /// `Invalid` when the gradient is not finite.
-    pub(super) fn update(
+    pub fn update(
         &mut self,
         network: &mut Network,
         gradients: &mut Gradients,

@@ -243,7 +243,8 @@ impl<'a> Loop<'a> {
                 let (loss, gradient_norm) = self.step(&examples)?;
                 self.samples += examples.len() as u64;
                 self.state.loss += loss;
-                let held_out = if self.state.optimiser.step % per_epoch == 0 { self.close(epoch) } else { None };
+                let held_out =
+                    if self.state.optimiser.step.is_multiple_of(per_epoch) { self.close(epoch) } else { None };
                 let now = self.run.clock.monotonic();
                 if self.run.checkpoints.is_some_and(|c| now.saturating_sub(self.written) >= c.every) {
                     self.checkpoint()?;
@@ -253,7 +254,7 @@ impl<'a> Loop<'a> {
                     return Ok(Ended::Interrupted);
                 }
                 if self.params.seconds > 0.0 && self.elapsed().as_secs_f64() >= self.params.seconds {
-                    if self.state.optimiser.step % per_epoch != 0 {
+                    if !self.state.optimiser.step.is_multiple_of(per_epoch) {
                         // The weights of a cut epoch count too.
                         self.close(epoch);
                     }

@@ -133,7 +133,7 @@ impl<'a> AttentionTrain<'a> {
 }
 
 /// Cuts a slice into parts of the given lengths.
-fn split<'a>(mut rest: &'a mut [f32], lengths: impl Iterator<Item = usize>) -> Vec<&'a mut [f32]> {
+fn split(mut rest: &mut [f32], lengths: impl Iterator<Item = usize>) -> Vec<&mut [f32]> {
     lengths
         .map(|n| {
             let (part, after) = std::mem::take(&mut rest).split_at_mut(n);

@@ -155,7 +155,7 @@ mod tests {
     use crate::testing::noise;
 
     /// Holds the gradient against differences of the value, and the value against `want`.
-    fn check(what: &str, x: &[f32], want: f64, loss: &dyn Fn(&[f32], f64, &mut [f32]) -> Loss) {
+    fn check(what: &str, x: &[f32], want: f64, loss: impl Fn(&[f32], f64, &mut [f32]) -> Loss) {
         let scale = 0.37;
         let mut grad = vec![f32::NAN; x.len()];
         let value = loss(x, scale, &mut grad);
@@ -190,9 +190,9 @@ mod tests {
             want -= 0.9 * f64::from(weights[target]) * p(i, target).ln();
             want -= (0..7).map(|j| 0.1 / 7.0 * f64::from(weights[j]) * p(i, j).ln()).sum::<f64>();
         }
-        check("cross-entropy", &x, want, &|x, s, g| cross_entropy(x, &targets, &weights, 0.1, s, g));
+        check("cross-entropy", &x, want, |x, s, g| cross_entropy(x, &targets, &weights, 0.1, s, g));
         let plain = (0..rows).filter_map(|i| targets[i].map(|t| -p(i, t).ln())).sum();
-        check("cross-entropy, plain", &x, plain, &|x, s, g| cross_entropy(x, &targets, &[], 0.0, s, g));
+        check("cross-entropy, plain", &x, plain, |x, s, g| cross_entropy(x, &targets, &[], 0.0, s, g));
 
         let teacher: Vec<f32> = noise(2, rows * classes)
             .chunks(classes)
@@ -203,11 +203,11 @@ mod tests {
             .collect();
         let want =
             (0..rows * classes).map(|ij| f64::from(teacher[ij]) * (f64::from(teacher[ij]) / p(ij / 7, ij % 7)).ln());
-        check("KL at temperature 1", &x, want.sum(), &|x, s, g| kl_to_teacher(x, &teacher, classes, 1.0, s, g));
+        check("KL at temperature 1", &x, want.sum(), |x, s, g| kl_to_teacher(x, &teacher, classes, 1.0, s, g));
         let hot: Vec<f32> = x.iter().map(|x| x * 2.0).collect();
         let want =
             (0..rows * classes).map(|ij| f64::from(teacher[ij]) * (f64::from(teacher[ij]) / p(ij / 7, ij % 7)).ln());
-        check("KL at temperature 2", &hot, 4.0 * want.sum::<f64>(), &|x, s, g| {
+        check("KL at temperature 2", &hot, 4.0 * want.sum::<f64>(), |x, s, g| {
             kl_to_teacher(x, &teacher, classes, 2.0, s, g)
         });
 
@@ -218,9 +218,9 @@ mod tests {
                 -f64::from(weights[i % 7] * y[i]) * p.ln() - (1.0 - f64::from(y[i])) * (1.0 - p).ln()
             })
             .sum();
-        check("binary cross-entropy", &x, want / 7.0, &|x, s, g| binary_cross_entropy(x, &y, 7, &weights, s, g));
+        check("binary cross-entropy", &x, want / 7.0, |x, s, g| binary_cross_entropy(x, &y, 7, &weights, s, g));
         let want: f64 = x.iter().zip(&y).map(|(x, y)| f64::from(x - y).powi(2)).sum();
-        check("squared error", &x, want / 7.0, &|x, s, g| squared_error(x, &y, 7, s, g));
+        check("squared error", &x, want / 7.0, |x, s, g| squared_error(x, &y, 7, s, g));
     }
 
     #[test]

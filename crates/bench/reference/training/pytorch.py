@@ -1,6 +1,6 @@
 """PyTorch as the training benchmark's peer: transformers' BertModel with mean pooling and a linear head, on two threads.
 
-    python adapt_pytorch.py MODEL_DIR METHOD [THREADS]
+    python pytorch.py MODEL_DIR METHOD [THREADS]
 
 METHOD is `full` (word embeddings frozen), `all` (nothing frozen) or `lora` (rank 8, alpha 16, on queries and values).
 Fused AdamW, no padding, no dropout unless a job says so. Answers one JSON line for each JSON line on standard input:
