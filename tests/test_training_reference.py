@@ -127,9 +127,16 @@ def check(name, folder, scope, rates, tmp_path, cls, allowed):
             same(f"PyTorch {name}: gradient of a tensor", grad, gradients[tensor], 1e-4)
     same(f"PyTorch {name}: weights of the head", mine["head"][0], head.weight.detach(), 20 * allowed)
     trained = transformers.AutoModel.from_pretrained(tmp_path, dtype=torch.float32).state_dict()
+    before = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).state_dict()
     for tensor, value in model.state_dict().items():
-        if not tensor.startswith("pooler"):
-            same(f"PyTorch {name}: weights after {STEPS} steps", trained[tensor], value, 20 * allowed)
+        if tensor.startswith("pooler"):
+            continue
+        if tensor.endswith(("key.bias", "k_lin.bias", "attn.k.bias")):
+            # The softmax does not see them: their gradient is rounding, which AdamW turns into steps of either sign.
+            for weights in (trained[tensor], value):
+                assert (weights - before[tensor]).abs().max() <= 1.1 * STEPS * rates[0]
+            continue
+        same(f"PyTorch {name}: weights after {STEPS} steps", trained[tensor], value, 20 * allowed)
 
 
 @pytest.mark.parametrize("name", ["bert", "distilbert", "mpnet"])

@@ -21,6 +21,16 @@ pub(crate) enum Data<'a> {
 
 /// Writes tensors and text metadata to `path`, and syncs it.
 pub(crate) fn write(path: &Path, tensors: &[Tensor<'_>], metadata: &[(&str, &str)]) -> io::Result<()> {
+    let file = File::create(path)?;
+    let mut to = BufWriter::with_capacity(1 << 20, &file);
+    write_to(&mut to, tensors, metadata)?;
+    to.flush()?;
+    drop(to);
+    file.sync_all()
+}
+
+/// Writes tensors and text metadata.
+pub(crate) fn write_to(to: &mut impl Write, tensors: &[Tensor<'_>], metadata: &[(&str, &str)]) -> io::Result<()> {
     let mut header = Map::new();
     if !metadata.is_empty() {
         let entries = metadata.iter().map(|(key, value)| ((*key).to_owned(), json!(value)));
@@ -39,8 +49,6 @@ pub(crate) fn write(path: &Path, tensors: &[Tensor<'_>], metadata: &[(&str, &str
     let mut header = serde_json::to_vec(&header)?;
     // The numbers begin at a multiple of eight, as readers expect.
     header.resize(header.len().next_multiple_of(8), b' ');
-    let file = File::create(path)?;
-    let mut to = BufWriter::with_capacity(1 << 20, &file);
     to.write_all(&(header.len() as u64).to_le_bytes())?;
     to.write_all(&header)?;
     for tensor in tensors {
@@ -54,9 +62,7 @@ pub(crate) fn write(path: &Path, tensors: &[Tensor<'_>], metadata: &[(&str, &str
             Data::Raw(_, bytes) => to.write_all(bytes)?,
         }
     }
-    to.flush()?;
-    drop(to);
-    file.sync_all()
+    Ok(())
 }
 
 /// The numbers of an F32 tensor.

@@ -39,6 +39,33 @@ impl Network {
         }
         let bytes = weights::read(&self.folder)?;
         let base = Weights::parse(&self.folder, &bytes)?;
+        tensors::write(&folder.join(FILE), &self.tensors(&base)?, &[("format", "pt")]).map_err(failed)
+    }
+
+    /// What [`Network::save_encoder`] writes, as file contents by path below the folder: what an artifact takes in.
+    ///
+    /// # Errors
+    /// `Data` when reading the base again fails.
+    pub fn encoder_files(&self) -> Result<BTreeMap<String, Vec<u8>>> {
+        let mut files = BTreeMap::new();
+        for file in COPIED {
+            let from = self.folder.join(file);
+            if from.exists() {
+                let bytes = fs::read(&from).map_err(|e| Error::data(format!("read {}: {e}", from.display())))?;
+                files.insert(file.to_owned(), bytes);
+            }
+        }
+        let bytes = weights::read(&self.folder)?;
+        let base = Weights::parse(&self.folder, &bytes)?;
+        let mut weights = Vec::new();
+        tensors::write_to(&mut weights, &self.tensors(&base)?, &[("format", "pt")])
+            .map_err(|e| Error::internal(format!("write weights to memory: {e}")))?;
+        files.insert(FILE.to_owned(), weights);
+        Ok(files)
+    }
+
+    /// All tensors of the base's file, with the trained numbers in the place of theirs.
+    fn tensors<'a>(&'a self, base: &Weights<'a>) -> Result<Vec<Tensor<'a>>> {
         let mut ours: BTreeMap<String, &[f32]> = BTreeMap::new();
         for (index, parameter) in self.parameters.iter().enumerate().take(self.encoder_parameters()) {
             let values = self.weight(index);
@@ -60,7 +87,7 @@ impl Network {
             let shape = tensor.shape().to_vec();
             written.push(Tensor { name: new_name.into_owned(), shape, data });
         }
-        tensors::write(&folder.join(FILE), &written, &[("format", "pt")]).map_err(failed)
+        Ok(written)
     }
 
     /// Writes the adapters alone, as PEFT reads them: `adapter_config.json` and `adapter_model.safetensors`.

@@ -183,6 +183,9 @@ fn the_trained_encoder_reads_back_as_the_one_that_serves() {
         network.refresh();
         let folder = tempfile::tempdir().unwrap();
         network.save_encoder(folder.path()).unwrap();
+        for (path, bytes) in network.encoder_files().unwrap() {
+            assert!(std::fs::read(folder.path().join(&path)).unwrap() == bytes, "{path}");
+        }
         let options = EncoderOptions { dtype: Dtype::F32, max_tokens: 512, pooling: None };
         let served = understudy_model::encoder::Encoder::load(folder.path(), &options).unwrap();
         let before = understudy_model::encoder::Encoder::load(&fixture(name), &options).unwrap();

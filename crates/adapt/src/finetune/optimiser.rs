@@ -2,8 +2,12 @@
 
 use crate::encoder::{Gradients, Kind, Network};
 use crate::finetune::params::FinetuneParams;
+use rayon::prelude::*;
 use understudy_core::{Error, Result};
 use understudy_kernels::train::{AdamW, Moments};
+
+/// Numbers that one thread averages at a time.
+const BLOCK: usize = 1 << 14;
 
 /// The state of training: what a checkpoint holds beside the weights.
 #[derive(Clone)]
@@ -75,9 +79,10 @@ impl Optimiser {
         #[expect(clippy::cast_possible_truncation, reason = "a share")]
         let keep = params.average.min(warm) as f32;
         for (average, parameter) in self.averages.iter_mut().zip(network.parameters()) {
-            for (a, w) in average.iter_mut().zip(parameter.values()) {
-                *a = keep * *a + (1.0 - keep) * w;
-            }
+            let blocks = average.par_chunks_mut(BLOCK).zip(parameter.values().par_chunks(BLOCK));
+            blocks.for_each(|(average, weights)| {
+                average.iter_mut().zip(weights).for_each(|(a, w)| *a = keep * *a + (1.0 - keep) * w);
+            });
         }
     }
 
