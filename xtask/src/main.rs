@@ -17,7 +17,7 @@ cargo xtask COMMAND
   setup               install what the build needs, the Python packages and the browser of the tests, and the models
   demo [ARGS]         build, then `understudy demo ARGS`
   test                setup, then every test: Rust, doc examples, the official clients
-  bench NAME [ARGS]   encoder | adapt | users | generation | certificate | sequential | router | gate | stream | forecast | crash;
+  bench NAME [ARGS]   adapt | encoder | users | generation | certificate | sequential | router | gate | stream | forecast | crash;
                       --json prints an object last
   prices --from DIR   renew the price table: DIR as in the data folder, litellm/ and models_dev/; genai-prices from pip
   lint                format, clippy, licences and advisories, spelling, unused dependencies";
@@ -68,9 +68,13 @@ fn bench(args: &[String]) -> Step {
     prerequisites::install()?;
     shell::run(cargo(&["build", "--release"]))?;
     shell::run(understudy().arg("pull").args(MODELS))?;
-    // The encoder's bench runs ONNX Runtime beside ours, in `.venv`; the others need no Python.
+    // The encoder's bench runs ONNX Runtime beside ours, in `.venv` …
     if args.first().is_some_and(|name| name == "encoder") {
         python::with(&root().join("crates/bench/reference/requirements.txt"))?;
+    }
+    // … and training has PyTorch beside it.
+    if args.first().is_some_and(|name| name == "adapt") {
+        python::with(&root().join("crates/bench/reference/training/requirements.txt"))?;
     }
     shell::run(cargo(&["run", "--release", "--package", "understudy-bench", "--"]).args(args))
 }

@@ -1,10 +1,12 @@
-//! Makes a small model good at a task: reads examples, splits them by content, fits a head on frozen embeddings,
-//! calibrates it and writes the artifact that `model` reads.
+//! Makes a small model good at a task: reads examples, splits them by content, fits a head on frozen embeddings or
+//! fine-tunes the encoder, calibrates it and writes the artifact that `model` reads.
 //!
-//! Embeddings arrive as numbers: this crate runs no encoder, serves nothing and reads no clock.
+//! Texts arrive as numbers (embeddings, token ids): this crate runs no tokeniser, serves nothing and reads no clock.
 
 pub mod artifact;
 mod cross_fit;
+pub mod encoder;
+pub mod finetune;
 pub mod head;
 pub mod matrix;
 pub mod metrics;
@@ -14,4 +16,5 @@ mod softmax;
 pub mod split;
 pub mod table;
 mod temperature;
+mod tensors;
 pub mod words;

@@ -1,13 +1,17 @@
-//! Adaptation: what trained models reach and how fast they are trained. Each part prints a table of its own; with `--json`
-//! the last line has the figures of all parts.
+//! Adaptation: how fast models are trained beside PyTorch in the same run, what the cheap students reach, and what
+//! fine-tuning reaches. Each part prints a table of its own; with `--json` the last line has the figures of all parts.
 
+mod peer;
+mod quality;
+mod speed;
 mod students;
 
-use clap::Args;
-use std::path::PathBuf;
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
 use understudy_core::{Error, Result};
 
-/// Trains small models and measures them.
+/// Trains small models and measures them: speed and memory beside PyTorch, cheap students, fine-tuning.
 #[derive(Debug, Args)]
 pub(crate) struct AdaptArgs {
     /// Folder with the data sets (classification/…)
@@ -16,9 +20,56 @@ pub(crate) struct AdaptArgs {
     /// Folder with the installed models [default: ~/.understudy/models]
     #[arg(long, value_name = "DIR", env = "UNDERSTUDY_MODELS")]
     models: Option<PathBuf>,
+    /// Python with torch and transformers [default: .venv/bin/python if it exists, else python3]
+    #[arg(long, value_name = "FILE")]
+    python: Option<PathBuf>,
+    /// Rounds of each shape; ours and theirs take turns
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Threads of both
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// Dropout of both
+    #[arg(long, default_value_t = 0.0)]
+    dropout: f32,
+    /// Seeds of the fine-tuning on Banking77
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
+    /// Measure these parts only
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Part::ALL)]
+    only: Vec<Part>,
     /// Print one JSON object as the last line
     #[arg(long)]
     json: bool,
+}
+
+/// A part of the benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Samples per second and memory beside PyTorch.
+    Speed,
+    /// Linear n-grams, static embeddings, a head on frozen embeddings.
+    Students,
+    /// Fine-tuning on Banking77.
+    Quality,
+}
+
+impl Part {
+    const ALL: [Self; 3] = [Self::Speed, Self::Students, Self::Quality];
+}
+
+#[derive(Serialize)]
+struct Speed {
+    #[serde(flatten)]
+    ratios: speed::Ratios,
+    rows: Vec<speed::Row>,
+}
+
+#[derive(Serialize)]
+struct Quality {
+    /// Mean accuracy over the seeds, in per cent.
+    banking77: f64,
+    banking77_runs: Vec<quality::Outcome>,
 }
 
 /// Runs the benchmark.
@@ -30,15 +81,35 @@ pub(crate) fn run(args: &AdaptArgs) -> Result<()> {
             .join(".understudy/models"),
     };
     let mut figures = serde_json::Map::new();
-    match students::measure(args.data.as_deref(), &models)? {
-        Some(students) => {
-            let json = serde_json::to_value(students).map_err(|e| Error::internal(format!("write figures: {e}")))?;
-            figures.extend(json.as_object().cloned().unwrap_or_default());
-        }
-        None => println!("skipped: the data sets are not there; --data names their folder"),
+    for part in Part::ALL.into_iter().filter(|part| args.only.contains(part)) {
+        figures.extend(measure(part, args, &models)?);
     }
     if args.json {
         println!("{}", serde_json::Value::Object(figures));
     }
     Ok(())
+}
+
+fn measure(part: Part, args: &AdaptArgs, models: &Path) -> Result<serde_json::Map<String, serde_json::Value>> {
+    let base = models.join("minilm");
+    let value = match part {
+        Part::Speed => {
+            let rows = speed::measure(args, &base)?;
+            serde_json::to_value(Speed { ratios: speed::Ratios::of(&rows), rows })
+        }
+        Part::Students => {
+            let students = students::measure(args.data.as_deref(), models)?;
+            if students.is_none() {
+                println!("skipped: the data sets are not there; --data names their folder");
+            }
+            serde_json::to_value(students)
+        }
+        Part::Quality => {
+            let runs = quality::banking77(args, &base)?;
+            let mean = runs.iter().map(|run| run.accuracy).sum::<f64>() / runs.len().max(1) as f64;
+            serde_json::to_value(Quality { banking77: mean, banking77_runs: runs })
+        }
+    };
+    let value = value.map_err(|e| Error::internal(format!("write figures: {e}")))?;
+    Ok(value.as_object().cloned().unwrap_or_default())
 }

@@ -29,7 +29,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Bench {
-    /// Train small models: accuracy, speed, and what cheaper kinds of models keep
+    /// Train small models: speed and memory beside PyTorch, accuracy, and what cheaper kinds of models keep
     Adapt(adapt::AdaptArgs),
     /// Resample calibration sets: how often is a certificate wrong, and how much does it keep?
     Certificate(certificate::CertificateArgs),

@@ -7,16 +7,18 @@
 mod bounded;
 mod metrics;
 mod statistics;
+mod training;
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::io::BufRead;
+pub(crate) use training::plain;
 use understudy_core::{Error, Result};
 
 /// What a part offers: names and functions from arguments to a value.
 pub(crate) type Table = &'static [(&'static str, fn(Value) -> Result<Value>)];
 
-const PARTS: &[Table] = &[metrics::TABLE, statistics::TABLE, bounded::TABLE];
+const PARTS: &[Table] = &[metrics::TABLE, statistics::TABLE, bounded::TABLE, training::TABLE];
 
 #[derive(Deserialize)]
 struct Request {

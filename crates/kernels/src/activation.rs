@@ -16,21 +16,35 @@ impl SimdUnaryOp<f32> for Gelu {
     #[inline(always)]
     fn eval<I: Isa>(&self, isa: I, x: I::F32) -> I::F32 {
         let f = isa.f32();
-        let y = f.mul(x, f.splat(std::f32::consts::FRAC_1_SQRT_2));
-        let y = f.clamp(y, f.splat(-4.0), f.splat(4.0));
-        let y2 = f.mul(y, y);
-        let mut p = f.splat(ERF_NUMERATOR[0]);
-        for c in &ERF_NUMERATOR[1..] {
-            p = f.mul_add(p, y2, f.splat(*c));
-        }
-        let mut q = f.splat(ERF_DENOMINATOR[0]);
-        for c in &ERF_DENOMINATOR[1..] {
-            q = f.mul_add(q, y2, f.splat(*c));
-        }
         let half = f.mul(x, f.splat(0.5));
-        let erf = f.div(f.mul(p, y), q);
-        f.mul_add(half, erf, half)
+        f.mul_add(half, erf_of_normal(isa, x), half)
     }
+}
+
+/// erf(x / √2).
+#[inline(always)]
+fn erf_of_normal<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+    let f = isa.f32();
+    let y = f.mul(x, f.splat(std::f32::consts::FRAC_1_SQRT_2));
+    let y = f.clamp(y, f.splat(-4.0), f.splat(4.0));
+    let y2 = f.mul(y, y);
+    let mut p = f.splat(ERF_NUMERATOR[0]);
+    for c in &ERF_NUMERATOR[1..] {
+        p = f.mul_add(p, y2, f.splat(*c));
+    }
+    let mut q = f.splat(ERF_DENOMINATOR[0]);
+    for c in &ERF_DENOMINATOR[1..] {
+        q = f.mul_add(q, y2, f.splat(*c));
+    }
+    f.div(f.mul(p, y), q)
+}
+
+/// The normal distribution's Φ(x).
+#[inline(always)]
+pub(crate) fn normal_cdf<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+    let f = isa.f32();
+    let half = f.splat(0.5);
+    f.mul_add(half, erf_of_normal(isa, x), half)
 }
 
 /// e^x for x ≤ 0, about 1e-38 below −87: 2^round(x / ln 2) times a polynomial of degree 6 of the rest (Cephes' `expf`).

@@ -47,9 +47,21 @@ impl RelativeBias {
         Self { table, reach }
     }
 
+    /// The most tokens of a sequence.
+    #[must_use]
+    pub fn reach(&self) -> usize {
+        self.reach
+    }
+
+    /// Per head, the bias at distance −(reach − 1) … reach − 1.
+    #[must_use]
+    pub fn table(&self) -> &[f32] {
+        &self.table
+    }
+
     /// The biases of one query against keys 0 … n − 1.
     #[inline(always)]
-    fn row(&self, head: usize, query: usize, n: usize) -> &[f32] {
+    pub(crate) fn row(&self, head: usize, query: usize, n: usize) -> &[f32] {
         &self.table[head * (2 * self.reach - 1) + self.reach - 1 - query..][..n]
     }
 }
@@ -134,7 +146,7 @@ impl Forward<'_, '_> {
 
 /// Keys as panels of `panel` columns (keys) by `head_width` rows, zeros beyond the last key.
 #[inline(always)]
-fn pack_keys(keys: &[f32], stride: usize, n: usize, head_width: usize, panel: usize, packed: &mut Vec<f32>) {
+pub(crate) fn pack_keys(keys: &[f32], stride: usize, n: usize, head_width: usize, panel: usize, packed: &mut Vec<f32>) {
     packed.resize(n.div_ceil(panel) * panel * head_width, 0.0);
     for (i, to) in packed.chunks_exact_mut(panel * head_width).enumerate() {
         let columns = panel.min(n - i * panel);
@@ -152,7 +164,14 @@ fn pack_keys(keys: &[f32], stride: usize, n: usize, head_width: usize, panel: us
 
 /// Values as panels of `panel` columns (numbers of the head) by n rows, zeros beyond the head's width.
 #[inline(always)]
-fn pack_values(values: &[f32], stride: usize, n: usize, head_width: usize, panel: usize, packed: &mut Vec<f32>) {
+pub(crate) fn pack_values(
+    values: &[f32],
+    stride: usize,
+    n: usize,
+    head_width: usize,
+    panel: usize,
+    packed: &mut Vec<f32>,
+) {
     packed.resize(head_width.div_ceil(panel) * panel * n, 0.0);
     for (i, to) in packed.chunks_exact_mut(panel * n).enumerate() {
         let columns = panel.min(head_width - i * panel);

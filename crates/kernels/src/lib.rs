@@ -19,6 +19,7 @@ mod norm;
 mod pool;
 #[cfg(test)]
 mod testing;
+pub mod train;
 
 pub use activation::{gelu, softmax_rows, tanh};
 pub use attention::{Attention, AttentionScratch, RelativeBias};

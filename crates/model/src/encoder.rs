@@ -5,9 +5,10 @@
 //! is laid end to end without padding. One call runs on the calling thread; [`crate::service`] spreads calls over
 //! threads.
 
-mod config;
+pub mod config;
 mod layers;
-mod weights;
+pub mod names;
+pub mod weights;
 
 use crate::tokens::Tokenizer;
 pub use crate::tokens::Tokens;

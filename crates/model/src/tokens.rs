@@ -46,14 +46,17 @@ impl Tokens {
 }
 
 /// A model's tokeniser with its limit.
-pub(crate) struct Tokenizer {
+pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     max_tokens: usize,
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`.
-    pub(crate) fn load(file: &Path, max_tokens: usize) -> Result<Self> {
+    /// Reads a `tokenizer.json`; `max_tokens` counts special tokens too.
+    ///
+    /// # Errors
+    /// `Data` when it cannot be read.
+    pub fn load(file: &Path, max_tokens: usize) -> Result<Self> {
         let fail = |e: &dyn std::fmt::Display| Error::data(format!("read tokeniser {}: {e}", file.display()));
         let bytes = std::fs::read(file).map_err(|e| fail(&e))?;
         let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| fail(&e))?;
@@ -63,17 +66,22 @@ impl Tokenizer {
     }
 
     /// Largest id it can produce, plus one.
-    pub(crate) fn vocabulary(&self) -> usize {
+    #[must_use]
+    pub fn vocabulary(&self) -> usize {
         self.inner.get_vocab_size(true)
     }
 
     /// The most tokens that [`Tokenizer::tokenize`] returns.
-    pub(crate) fn max_tokens(&self) -> usize {
+    #[must_use]
+    pub fn max_tokens(&self) -> usize {
         self.max_tokens
     }
 
     /// Tokenises the beginning of `text`.
-    pub(crate) fn tokenize(&self, text: &str) -> Result<Tokens> {
+    ///
+    /// # Errors
+    /// `Data` when the tokeniser cannot represent the text.
+    pub fn tokenize(&self, text: &str) -> Result<Tokens> {
         // Most words of most languages take fewer bytes than this for each token, so one try is the rule.
         let mut bytes = self.max_tokens * 8;
         loop {

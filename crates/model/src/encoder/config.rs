@@ -8,31 +8,44 @@ use understudy_kernels::Pooling;
 
 /// The architectures that differ in tensor names, positions and the bias of attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Architecture {
+pub enum Architecture {
+    /// BERT, MiniLM, BGE.
     Bert,
+    /// MPNet: relative positions bias the attention, no token types.
     Mpnet,
+    /// DistilBERT: no token types.
     DistilBert,
 }
 
 /// A model's shape, checked.
 #[derive(Debug, Clone)]
-pub(super) struct Config {
-    pub(super) architecture: Architecture,
-    pub(super) width: usize,
-    pub(super) layers: usize,
-    pub(super) heads: usize,
-    pub(super) inner_width: usize,
-    pub(super) vocabulary: usize,
+pub struct Config {
+    /// How its tensors are called and what embeds a place.
+    pub architecture: Architecture,
+    /// Length of a token's vector.
+    pub width: usize,
+    /// Number of layers.
+    pub layers: usize,
+    /// Attention heads; they divide the width.
+    pub heads: usize,
+    /// Width of the feed-forward part.
+    pub inner_width: usize,
+    /// Rows of the table of words.
+    pub vocabulary: usize,
     /// Rows of the table of positions.
-    pub(super) positions: usize,
+    pub positions: usize,
     /// The row of a text's first token.
-    pub(super) first_position: usize,
-    pub(super) token_types: usize,
-    pub(super) epsilon: f32,
-    pub(super) relative_buckets: usize,
+    pub first_position: usize,
+    /// Rows of the table of token types (BERT).
+    pub token_types: usize,
+    /// ε of the layer norms.
+    pub epsilon: f32,
+    /// Rows of the table of relative positions (MPNet).
+    pub relative_buckets: usize,
     /// The most tokens of a text, special ones included.
-    pub(super) max_tokens: usize,
-    pub(super) pooling: Pooling,
+    pub max_tokens: usize,
+    /// How token vectors become one vector.
+    pub pooling: Pooling,
 }
 
 /// `config.json` as it comes; DistilBERT has names of its own.
@@ -81,7 +94,11 @@ struct RawPooling {
 }
 
 impl Config {
-    pub(super) fn load(dir: &Path) -> Result<Self> {
+    /// Reads and checks `config.json`, `sentence_bert_config.json` and `1_Pooling/config.json`.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no `config.json`, `Data` when a file says what is not supported.
+    pub fn load(dir: &Path) -> Result<Self> {
         let file = dir.join("config.json");
         let raw: RawConfig = read_json(&file)?.ok_or_else(|| {
             Error::not_found(format!(

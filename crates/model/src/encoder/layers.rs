@@ -1,6 +1,7 @@
 //! The transformer itself: embeddings, layers, pooling.
 
 use super::config::{Architecture, Config};
+use super::names::relative_bucket;
 use super::weights::Weights;
 use crate::tokens::Tokens;
 use understudy_core::Result;
@@ -43,49 +44,6 @@ pub(super) struct Buffers {
     lengths: Vec<usize>,
     linear: LinearScratch,
     attention: AttentionScratch,
-}
-
-/// Tensor names of one architecture's layers.
-struct Names {
-    layer: &'static str,
-    qkv: [&'static str; 3],
-    attended: &'static str,
-    attention_norm: &'static str,
-    inner: &'static str,
-    outer: &'static str,
-    output_norm: &'static str,
-}
-
-impl Architecture {
-    const fn names(self) -> Names {
-        let bert = Names {
-            layer: "encoder.layer",
-            qkv: ["attention.self.query", "attention.self.key", "attention.self.value"],
-            attended: "attention.output.dense",
-            attention_norm: "attention.output.LayerNorm",
-            inner: "intermediate.dense",
-            outer: "output.dense",
-            output_norm: "output.LayerNorm",
-        };
-        match self {
-            Self::Bert => bert,
-            Self::Mpnet => Names {
-                qkv: ["attention.attn.q", "attention.attn.k", "attention.attn.v"],
-                attended: "attention.attn.o",
-                attention_norm: "attention.LayerNorm",
-                ..bert
-            },
-            Self::DistilBert => Names {
-                layer: "transformer.layer",
-                qkv: ["attention.q_lin", "attention.k_lin", "attention.v_lin"],
-                attended: "attention.out_lin",
-                attention_norm: "sa_layer_norm",
-                inner: "ffn.lin1",
-                outer: "ffn.lin2",
-                output_norm: "output_layer_norm",
-            },
-        }
-    }
 }
 
 impl Body {
@@ -202,25 +160,4 @@ fn positions(config: &Config, weights: &Weights<'_>) -> Result<Vec<f32>> {
         }
     }
     Ok(used)
-}
-
-/// The bucket of a distance (key position − query position): half of the buckets for each direction, one for each small
-/// distance, then logarithmically wider ones up to 128 (T5, arXiv 1910.10683, as MPNet uses it).
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "distances are below a few thousand; f32 as in the model's training code, so that buckets agree"
-)]
-fn relative_bucket(distance: isize, buckets: usize) -> usize {
-    const FARTHEST: f32 = 128.0;
-    let half = buckets / 2;
-    let direction = if distance > 0 { half } else { 0 };
-    let distance = distance.unsigned_abs();
-    let exact = half / 2;
-    if distance < exact {
-        return direction + distance;
-    }
-    let place = (distance as f32 / exact as f32).ln() / (FARTHEST / exact as f32).ln() * (half - exact) as f32;
-    direction + (exact + place as usize).min(half - 1)
 }

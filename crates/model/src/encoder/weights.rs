@@ -4,12 +4,16 @@ use safetensors::{Dtype, SafeTensors};
 use std::path::{Path, PathBuf};
 use understudy_core::{Error, Result};
 
-const FILE: &str = "model.safetensors";
+/// File name of the weights.
+pub const FILE: &str = "model.safetensors";
 /// The one tensor that every supported model has under the same name, up to a prefix.
 const LANDMARK: &str = "embeddings.word_embeddings.weight";
 
 /// The bytes of a folder's weights.
-pub(super) fn read(dir: &Path) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// `NotFound` when there are none, `Data` when they cannot be read.
+pub fn read(dir: &Path) -> Result<Vec<u8>> {
     let file = dir.join(FILE);
     std::fs::read(&file).map_err(|e| {
         let message = format!("read weights {}: {e}; weights in other formats must be converted first", file.display());
@@ -21,7 +25,7 @@ pub(super) fn read(dir: &Path) -> Result<Vec<u8>> {
 }
 
 /// A parsed weights file.
-pub(super) struct Weights<'a> {
+pub struct Weights<'a> {
     file: PathBuf,
     tensors: SafeTensors<'a>,
     prefix: String,
@@ -29,7 +33,10 @@ pub(super) struct Weights<'a> {
 
 impl<'a> Weights<'a> {
     /// Parses the header and finds the prefix of the encoder's tensors (`bert.`, `0.auto_model.`, none …).
-    pub(super) fn parse(dir: &Path, bytes: &'a [u8]) -> Result<Self> {
+    ///
+    /// # Errors
+    /// `Data` when the bytes are no such file.
+    pub fn parse(dir: &Path, bytes: &'a [u8]) -> Result<Self> {
         let file = dir.join(FILE);
         let tensors = SafeTensors::deserialize(bytes)
             .map_err(|e| Error::data(format!("read weights {}: {e}", file.display())))?;
@@ -40,8 +47,23 @@ impl<'a> Weights<'a> {
         Ok(Self { file, tensors, prefix })
     }
 
+    /// What precedes the names of the encoder's tensors in the file.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// All tensors of the file, under their full names.
+    #[must_use]
+    pub fn tensors(&self) -> &SafeTensors<'a> {
+        &self.tensors
+    }
+
     /// A tensor of exactly this shape.
-    pub(super) fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    ///
+    /// # Errors
+    /// `Data` when there is none, or it has another shape or an unsupported number type.
+    pub fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let full = format!("{}{name}", self.prefix);
         let fail = |what: String| {
             let file = self.file.display();

@@ -1,0 +1,28 @@
+//! Encoders that can be trained: the BERT family's forward and backward pass by hand, over the kernels that also serve.
+//!
+//! A [`Network`] is an encoder read from a Hugging Face folder, a head, and optionally LoRA adapters. All its numbers
+//! lie in one list of named [`Parameter`]s; those that are frozen have no gradient and no optimiser state, and nothing
+//! is computed for them. Batches are laid end to end without padding. It knows no optimiser ([`crate::finetune`] does)
+//! and no text: token ids come in.
+
+mod backward;
+mod batch;
+mod body;
+mod forward;
+mod lora;
+mod network;
+mod objective;
+mod parameters;
+mod readout;
+mod save;
+
+pub use batch::{Batch, Example, Target};
+pub use forward::Pass;
+pub use lora::{LoraParams, LoraTarget};
+pub use network::{HeadShape, Network, NetworkOptions, Noise, Scope};
+pub use objective::Objective;
+pub use parameters::{Gradients, Kind, Parameter};
+pub use readout::Level;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,373 @@
+//! An encoder and its head as one thing that maps batches to losses and gradients.
+
+use crate::encoder::batch::{Batch, Example};
+use crate::encoder::body::Body;
+use crate::encoder::forward::{Pass, site, sized};
+use crate::encoder::lora::{self, Adapter, LoraParams};
+use crate::encoder::objective::Objective;
+use crate::encoder::parameters::{Gradients, Parameter};
+use crate::encoder::readout::{Level, Readout};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+use understudy_core::{Error, Result, Seed, hash::hex};
+use understudy_kernels::train::{Dropout, Loss, Mat, Packed};
+use understudy_kernels::{Pooling, RelativeBias};
+
+/// Which parameters are trained beside the head.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// None: the head alone.
+    Head,
+    /// The encoder's own, from a layer on.
+    Full {
+        /// Whether the table of words is trained too: most of a small model's numbers, few of which a data set touches.
+        words: bool,
+        /// Layers that are frozen, counted from the embeddings; from 1 on all embeddings are frozen too.
+        frozen_layers: usize,
+    },
+    /// Low-rank adapters; everything else is frozen.
+    Lora(LoraParams),
+}
+
+/// The head on top.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HeadShape {
+    /// Numbers that come out: classes, labels or values.
+    pub outputs: usize,
+    /// Width of a hidden layer with tanh.
+    pub hidden: Option<usize>,
+    /// What it reads.
+    pub level: Level,
+}
+
+/// How to build a network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NetworkOptions {
+    /// What is trained.
+    pub scope: Scope,
+    /// The head.
+    pub head: HeadShape,
+    /// Seed of the numbers that training starts from.
+    pub seed: Seed,
+}
+
+/// Dropout of one pass. The same noise gives the same result.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Noise {
+    /// Root of the choice.
+    pub seed: u64,
+    /// Number of the optimiser's step.
+    pub step: u64,
+    /// Number of the pass within the step.
+    pub pass: u64,
+    /// Rate behind the embeddings and each half of a layer.
+    pub hidden: f32,
+    /// Rate of the attention's probabilities.
+    pub attention: f32,
+    /// Rate before the head.
+    pub head: f32,
+}
+
+impl Noise {
+    fn at(&self, rate: f32, layer: usize, site: u64) -> Option<Dropout> {
+        Dropout::new(rate, self.seed, [self.step, self.pass << 32 | layer as u64, site])
+    }
+
+    pub(crate) fn hidden(&self, layer: usize, site: u64) -> Option<Dropout> {
+        self.at(self.hidden, layer, site)
+    }
+
+    pub(crate) fn attention(&self, layer: usize) -> Option<Dropout> {
+        self.at(self.attention, layer, site::ATTENTION)
+    }
+
+    fn head(&self) -> Option<Dropout> {
+        self.at(self.head, 0, site::HEAD)
+    }
+}
+
+/// A frozen weight laid out for both directions.
+pub(crate) struct Both {
+    pub(crate) forward: Packed,
+    pub(crate) backward: Packed,
+}
+
+/// An encoder with a head.
+pub struct Network {
+    pub(crate) folder: PathBuf,
+    pub(crate) body: Body,
+    pub(crate) parameters: Vec<Parameter>,
+    pub(crate) readout: Readout,
+    pub(crate) adapters: Vec<Adapter>,
+    pub(crate) lora: Option<LoraParams>,
+    /// Weights with their adapters added, by parameter.
+    pub(crate) merged: Vec<Option<Vec<f32>>>,
+    /// Layouts of frozen weights, by parameter.
+    pub(crate) packed: Vec<Option<Both>>,
+    pub(crate) relative: Option<RelativeBias>,
+    /// The lowest depth at which anything is trained.
+    pub(crate) lowest: usize,
+}
+
+impl Network {
+    /// Reads the encoder of a Hugging Face folder and puts a head on it.
+    ///
+    /// # Errors
+    /// `NotFound` or `Data` when the folder does not hold a supported encoder, `Invalid` when the options make no sense.
+    pub fn load(folder: &Path, options: &NetworkOptions) -> Result<Self> {
+        let HeadShape { outputs, hidden, level } = options.head;
+        if outputs == 0 || hidden == Some(0) {
+            return Err(Error::invalid("build a network: its head needs at least one output and one hidden number"));
+        }
+        let (body, mut parameters) = Body::load(folder)?;
+        let adapters = match &options.scope {
+            Scope::Head => {
+                parameters.iter_mut().for_each(|p| p.trained = false);
+                Vec::new()
+            }
+            Scope::Full { words, frozen_layers } => {
+                if *frozen_layers > body.layers.len() {
+                    let n = body.layers.len();
+                    return Err(Error::invalid(format!("freeze {frozen_layers} layers: the encoder has {n}")));
+                }
+                for parameter in &mut parameters {
+                    parameter.trained = *frozen_layers == 0 || parameter.depth > *frozen_layers;
+                }
+                parameters[body.words].trained &= *words;
+                Vec::new()
+            }
+            Scope::Lora(params) => {
+                params.check()?;
+                parameters.iter_mut().for_each(|p| p.trained = false);
+                lora::attach(&body, &mut parameters, params, options.seed)
+            }
+        };
+        let lowest = parameters.iter().filter(|p| p.trained).map(|p| p.depth).min();
+        let lowest = lowest.unwrap_or(body.layers.len() + 1);
+        let (depth, shape) = (body.layers.len() + 1, [outputs, body.config.width]);
+        let readout = Readout::new(&mut parameters, shape, hidden, level, body.pooling(), depth, options.seed);
+        let lora = match &options.scope {
+            Scope::Lora(params) => Some(params.clone()),
+            Scope::Head | Scope::Full { .. } => None,
+        };
+        let (merged, packed) = (parameters.iter().map(|_| None).collect(), parameters.iter().map(|_| None).collect());
+        let folder = folder.to_owned();
+        let relative = body.relative_bias(&parameters);
+        let mut network = Self { folder, body, parameters, readout, adapters, lora, merged, packed, relative, lowest };
+        network.pack();
+        network.refresh();
+        Ok(network)
+    }
+
+    /// Puts a linear head's numbers in place: `outputs × width` weights and `outputs` biases.
+    ///
+    /// # Errors
+    /// `Invalid` when the shapes are others, or the head has a hidden layer.
+    pub fn set_head(&mut self, weights: &[f32], bias: &[f32]) -> Result<()> {
+        let output = self.readout.output;
+        if self.readout.hidden.is_some()
+            || weights.len() != output.outputs * output.inputs
+            || bias.len() != output.outputs
+        {
+            return Err(Error::invalid("start from a head: it is of another shape than the network's"));
+        }
+        self.parameters[output.weight].values.copy_from_slice(weights);
+        self.parameters[output.bias].values.copy_from_slice(bias);
+        Ok(())
+    }
+
+    /// The head's output layer: weights (outputs × inputs) and biases.
+    #[must_use]
+    pub fn head(&self) -> (&[f32], &[f32]) {
+        let output = self.readout.output;
+        (&self.parameters[output.weight].values, &self.parameters[output.bias].values)
+    }
+
+    /// All parameters, in a fixed order.
+    #[must_use]
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// The numbers of one parameter, to change them; [`Network::refresh`] must follow before the next pass.
+    pub fn values_mut(&mut self, index: usize) -> &mut [f32] {
+        &mut self.parameters[index].values
+    }
+
+    /// Length of a token's vector.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.body.config.width
+    }
+
+    /// Number of layers.
+    #[must_use]
+    pub fn layers(&self) -> usize {
+        self.body.layers.len()
+    }
+
+    /// The most tokens of a window.
+    #[must_use]
+    pub fn max_tokens(&self) -> usize {
+        self.body.config.max_tokens
+    }
+
+    /// Numbers that come out for each text or token.
+    #[must_use]
+    pub fn outputs(&self) -> usize {
+        self.readout.output.outputs
+    }
+
+    /// What the head reads.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.readout.level
+    }
+
+    /// How token vectors become one.
+    #[must_use]
+    pub fn pooling(&self) -> Pooling {
+        self.readout.pooling
+    }
+
+    /// SHA-256 of all trained numbers.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        self.digest(|p| p.trained)
+    }
+
+    /// SHA-256 of all numbers, frozen or not.
+    pub(crate) fn digest(&self, of: impl Fn(&Parameter) -> bool) -> String {
+        let mut hash = Sha256::new();
+        for parameter in self.parameters.iter().filter(|p| of(p)) {
+            for name in &parameter.names {
+                hash.update(name.as_bytes());
+            }
+            for block in parameter.values.chunks(4096) {
+                let bytes: Vec<u8> = block.iter().flat_map(|x| x.to_le_bytes()).collect();
+                hash.update(&bytes);
+            }
+        }
+        hex(&hash.finalize())
+    }
+
+    /// Brings what is derived from trained numbers (merged weights, tabulated biases) up to date. To be called after
+    /// every change of [`Network::values_mut`].
+    pub fn refresh(&mut self) {
+        if self.body.relative.is_some_and(|table| self.parameters[table].trained) {
+            self.relative = self.body.relative_bias(&self.parameters);
+        }
+        let mut changed: Vec<usize> = self.adapters.iter().map(|adapter| adapter.of).collect();
+        changed.dedup();
+        for index in changed {
+            let mut weight = self.merged[index].take().unwrap_or_default();
+            weight.clear();
+            weight.extend_from_slice(&self.parameters[index].values);
+            for adapter in self.adapters.iter().filter(|adapter| adapter.of == index) {
+                adapter.add_to(&self.parameters, &mut weight);
+            }
+            self.packed[index] = Some(self.both(index, &weight));
+            self.merged[index] = Some(weight);
+        }
+    }
+
+    /// Packs frozen weights of layers that take part in the backward pass or come before it.
+    fn pack(&mut self) {
+        let adapted: Vec<usize> = self.adapters.iter().map(|adapter| adapter.of).collect();
+        for layer in self.body.layers.clone() {
+            for index in [layer.qkv.weight, layer.attended.weight, layer.inner.weight, layer.outer.weight] {
+                if !self.parameters[index].trained && !adapted.contains(&index) {
+                    self.packed[index] = Some(self.both(index, &self.parameters[index].values));
+                }
+            }
+        }
+    }
+
+    fn both(&self, index: usize, weight: &[f32]) -> Both {
+        let inputs = self.parameters[index].shape[1];
+        let matrix = Mat::new(weight, weight.len() / inputs, inputs);
+        Both { forward: Packed::new(matrix.t()), backward: Packed::new(matrix) }
+    }
+
+    /// A weight as the forward pass uses it.
+    pub(crate) fn weight(&self, index: usize) -> &[f32] {
+        self.merged[index].as_deref().unwrap_or(&self.parameters[index].values)
+    }
+
+    /// Checks that an example can pass through this network under `objective`.
+    ///
+    /// # Errors
+    /// `Invalid`, saying what is wrong with it.
+    pub fn accepts(&self, example: &Example, objective: &Objective) -> Result<()> {
+        let wrong = |what: String| Err(Error::invalid(what));
+        if example.windows.is_empty() || example.windows.iter().any(Vec::is_empty) {
+            return wrong("it has no tokens".to_owned());
+        }
+        if let Some(n) = example.windows.iter().map(Vec::len).find(|n| *n > self.body.reach()) {
+            return wrong(format!("{n} tokens in a row are more than the encoder's {} places", self.body.reach()));
+        }
+        if example.windows.iter().flatten().any(|id| *id as usize >= self.body.config.vocabulary) {
+            return wrong("it has a token outside the encoder's vocabulary".to_owned());
+        }
+        if !objective.accepts(&example.target, self.outputs()) {
+            return wrong(format!("its target does not fit {} outputs and this kind of training", self.outputs()));
+        }
+        if let crate::encoder::Target::Tokens(classes) = &example.target
+            && (self.level() != Level::Tokens || classes.len() != example.tokens())
+        {
+            return wrong("it needs one class (or none) for each token, and a head that reads tokens".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The outputs of a batch, one row for each text (or token), without dropout.
+    pub fn outputs_of<'p>(&self, batch: &Batch<'_>, pass: &'p mut Pass) -> &'p [f32] {
+        self.run(batch, None, pass);
+        &pass.read.outputs
+    }
+
+    /// The vectors that the head reads, one row for each text (or token), without dropout.
+    pub fn vectors_of<'p>(&self, batch: &Batch<'_>, pass: &'p mut Pass) -> &'p [f32] {
+        self.run(batch, None, pass);
+        &pass.read.vectors
+    }
+
+    fn run(&self, batch: &Batch<'_>, noise: Option<&Noise>, pass: &mut Pass) {
+        self.encode(batch, noise, pass);
+        let Pass { x, read, .. } = pass;
+        let states = &x[self.body.layers.len()];
+        self.readout.forward(&self.parameters, batch, states, noise.and_then(Noise::head), read);
+    }
+
+    /// The loss of a batch (sum over its examples) without dropout.
+    pub fn loss(&self, batch: &Batch<'_>, objective: &Objective, pass: &mut Pass) -> Loss {
+        self.run(batch, None, pass);
+        let read = &mut pass.read;
+        let n = read.outputs.len();
+        objective.loss(batch, &read.outputs, self.outputs(), 0.0, sized(&mut read.grad, n))
+    }
+
+    /// Adds the gradient of `scale` times the loss of a batch to `gradients` and returns the loss.
+    pub fn loss_and_gradients(
+        &self,
+        batch: &Batch<'_>,
+        objective: &Objective,
+        noise: Option<&Noise>,
+        scale: f64,
+        pass: &mut Pass,
+        gradients: &mut Gradients,
+    ) -> Loss {
+        self.run(batch, noise, pass);
+        let read = &mut pass.read;
+        let n = read.outputs.len();
+        let loss = objective.loss(batch, &read.outputs, self.outputs(), scale, sized(&mut read.grad, n));
+        self.readout.backward(&self.parameters, batch, noise.and_then(Noise::head), read, gradients);
+        if self.lowest <= self.body.layers.len() {
+            self.readout.spread(batch, read, &mut pass.grad.x);
+            self.backward(batch, noise, pass, gradients);
+        }
+        loss
+    }
+}

@@ -1,0 +1,58 @@
+//! Which examples come in which step. There is no padding, so texts of all lengths go together and every epoch is a plain
+//! shuffle; a batch with many tokens passes through the network in parts.
+
+use crate::encoder::Example;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use understudy_core::Seed;
+
+/// The order of the examples in an epoch: a function of seed and epoch, so that a resumed run finds its place.
+pub(super) fn order(n: usize, seed: Seed, epoch: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n).collect();
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed.derive(&format!("order {epoch}")).0));
+    order
+}
+
+/// Cuts a batch into passes of at most `tokens` tokens, each with at least one example.
+pub(super) fn passes<'e>(batch: &[&'e Example], tokens: usize) -> Vec<Vec<&'e Example>> {
+    let mut passes: Vec<Vec<&Example>> = Vec::new();
+    let mut used = 0;
+    for example in batch {
+        let n = example.tokens();
+        if passes.is_empty() || used + n > tokens {
+            passes.push(Vec::new());
+            used = 0;
+        }
+        used += n;
+        passes.last_mut().expect("one was just added when there was none").push(example);
+    }
+    passes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encoder::Target;
+
+    #[test]
+    fn every_epoch_has_every_example_once_in_an_order_of_its_own() {
+        let (a, b) = (order(100, Seed(1), 0), order(100, Seed(1), 1));
+        assert_ne!(a, b);
+        assert_eq!(a, order(100, Seed(1), 0));
+        assert_ne!(a, order(100, Seed(2), 0));
+        let mut sorted = a;
+        sorted.sort_unstable();
+        assert!(sorted.into_iter().eq(0..100));
+    }
+
+    #[test]
+    fn passes_hold_all_examples_in_order_within_the_limit() {
+        let example = |n: usize| Example { windows: vec![vec![1; n]], target: Target::Class(n) };
+        let examples: Vec<Example> = [5, 5, 30, 1, 9, 10, 1].into_iter().map(example).collect();
+        let batch: Vec<&Example> = examples.iter().collect();
+        let sizes: Vec<Vec<usize>> =
+            passes(&batch, 10).iter().map(|pass| pass.iter().map(|e| e.tokens()).collect()).collect();
+        assert_eq!(sizes, [vec![5, 5], vec![30], vec![1, 9], vec![10], vec![1]]);
+    }
+}

@@ -1,0 +1,109 @@
+//! The optimiser over a network's trained parameters: one group for each, with its own rate and decay.
+
+use crate::encoder::{Gradients, Kind, Network};
+use crate::finetune::params::FinetuneParams;
+use rayon::prelude::*;
+use understudy_core::{Error, Result};
+use understudy_kernels::train::{AdamW, Moments};
+
+/// Numbers that one thread averages at a time.
+const BLOCK: usize = 1 << 14;
+
+/// The state of training: what a checkpoint holds beside the weights.
+#[derive(Clone)]
+pub struct Optimiser {
+    pub(super) step: u64,
+    /// Empty for frozen parameters.
+    pub(super) moments: Vec<Moments>,
+    /// Averages over the weights of all steps; empty when there is no averaging.
+    pub(super) averages: Vec<Vec<f32>>,
+}
+
+impl Optimiser {
+    /// The state before the first step.
+    #[must_use]
+    pub fn new(network: &Network, params: &FinetuneParams) -> Self {
+        let parameters = network.parameters();
+        let moments = |p: &crate::encoder::Parameter| Moments::zeros(if p.trained() { p.values().len() } else { 0 });
+        let average = |p: &crate::encoder::Parameter| if p.trained() { p.values().to_vec() } else { Vec::new() };
+        Self {
+            step: 0,
+            moments: parameters.iter().map(moments).collect(),
+            averages: if params.average > 0.0 { parameters.iter().map(average).collect() } else { Vec::new() },
+        }
+    }
+
+    /// One step at `factor` of the highest rates. Returns the norm of the gradient before clipping.
+    ///
+    /// # Errors
+    /// `Invalid` when the gradient is not finite.
+    pub fn update(
+        &mut self,
+        network: &mut Network,
+        gradients: &mut Gradients,
+        params: &FinetuneParams,
+        factor: f64,
+    ) -> Result<f64> {
+        gradients.settle();
+        let norm = gradients.norm();
+        if !norm.is_finite() {
+            return Err(diverged(self.step + 1, "the gradient"));
+        }
+        self.step += 1;
+        #[expect(clippy::cast_possible_truncation, reason = "a factor of at most 1")]
+        let scale = if params.clip > 0.0 { (params.clip / (norm + 1e-6)).min(1.0) as f32 } else { 1.0 };
+        let top = network.layers() + 1;
+        for index in 0..network.parameters().len() {
+            let parameter = &network.parameters()[index];
+            if !parameter.trained() {
+                continue;
+            }
+            let below = i32::try_from(top - parameter.depth()).unwrap_or(i32::MAX);
+            let rate = match below {
+                0 => params.head_rate,
+                below => params.rate * params.layer_decay.powi(below - 1),
+            };
+            let decay = if parameter.kind() == Kind::Bias { 0.0 } else { params.weight_decay };
+            let (grad, moments) = (gradients.get(index), &mut self.moments[index]);
+            let weights = network.values_mut(index);
+            AdamW::default().step(weights, grad, moments, rate * factor, decay, scale, self.step);
+        }
+        network.refresh();
+        self.average(network, params);
+        Ok(norm)
+    }
+
+    fn average(&mut self, network: &Network, params: &FinetuneParams) {
+        // Early steps count for less than the decay says, or the start would weigh on a short run.
+        let warm = (1.0 + self.step as f64) / (10.0 + self.step as f64);
+        #[expect(clippy::cast_possible_truncation, reason = "a share")]
+        let keep = params.average.min(warm) as f32;
+        for (average, parameter) in self.averages.iter_mut().zip(network.parameters()) {
+            let blocks = average.par_chunks_mut(BLOCK).zip(parameter.values().par_chunks(BLOCK));
+            blocks.for_each(|(average, weights)| {
+                average.iter_mut().zip(weights).for_each(|(a, w)| *a = keep * *a + (1.0 - keep) * w);
+            });
+        }
+    }
+
+    /// Exchanges the network's weights for their averages, and back when called again. Without averaging it does
+    /// nothing.
+    pub(super) fn swap(&mut self, network: &mut Network) {
+        if self.averages.is_empty() {
+            return;
+        }
+        for (index, average) in self.averages.iter_mut().enumerate() {
+            if !average.is_empty() {
+                average.swap_with_slice(network.values_mut(index));
+            }
+        }
+        network.refresh();
+    }
+}
+
+/// The error of a run whose numbers left the finite.
+pub(super) fn diverged(step: u64, what: &str) -> Error {
+    Error::invalid(format!(
+        "train: {what} is not finite at step {step}; lower the learning rate (`rate`, `head_rate`) or clip more (`clip`)"
+    ))
+}

@@ -1,0 +1,135 @@
+//! How to fine-tune.
+
+use crate::encoder::Objective;
+use crate::finetune::schedule::Schedule;
+use serde::{Deserialize, Serialize};
+use understudy_core::{Error, Result};
+
+/// How to fine-tune, unchecked. What is trained at all is the network's choice ([`crate::encoder::Scope`]).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FinetuneParams {
+    /// What is minimised.
+    pub objective: Objective,
+    /// Most passes over the data.
+    pub epochs: usize,
+    /// Examples of one step of the optimiser.
+    pub batch: usize,
+    /// Most tokens that pass through the network together: a batch with more is accumulated over several passes.
+    pub pass_tokens: usize,
+    /// Highest learning rate of the top layer (and of adapters).
+    pub rate: f64,
+    /// Highest learning rate of the head.
+    pub head_rate: f64,
+    /// Each layer learns at this share of the rate of the one above it, in (0, 1].
+    pub layer_decay: f64,
+    /// Decoupled weight decay; norms and biases have none.
+    pub weight_decay: f64,
+    /// Share of all steps over which the rate rises from zero.
+    pub warmup: f64,
+    /// How the rate falls after that.
+    pub schedule: Schedule,
+    /// The gradient is shortened to this norm; 0 for never.
+    pub clip: f64,
+    /// Dropout in the encoder.
+    pub dropout: f32,
+    /// Dropout before the head.
+    pub head_dropout: f32,
+    /// Decay of an average over the weights of all steps, which is then what is evaluated and kept; 0 for none.
+    pub average: f64,
+    /// Evaluations on the held-out part without a better one after which training ends; 0 for never.
+    pub patience: usize,
+    /// Seconds after which training ends, the rate having fallen by then; 0 for no limit. With a limit the result
+    /// depends on the machine's speed.
+    pub seconds: f64,
+}
+
+impl Default for FinetuneParams {
+    fn default() -> Self {
+        Self {
+            objective: Objective::Classes { smoothing: 0.1, weights: Vec::new() },
+            epochs: 8,
+            batch: 32,
+            pass_tokens: 4096,
+            rate: 2e-4,
+            head_rate: 2e-3,
+            layer_decay: 0.8,
+            weight_decay: 0.01,
+            warmup: 0.06,
+            schedule: Schedule::Cosine,
+            clip: 1.0,
+            dropout: 0.1,
+            head_dropout: 0.1,
+            average: 0.0,
+            patience: 3,
+            seconds: 0.0,
+        }
+    }
+}
+
+impl FinetuneParams {
+    /// Checks the parameters.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field at fault.
+    pub fn check(self) -> Result<CheckedFinetuneParams> {
+        let positive = |x: f64| x.is_finite() && x > 0.0;
+        let share = |x: f64| (0.0..1.0).contains(&x);
+        let checks = [
+            ("epochs", self.epochs > 0, "it must be at least 1"),
+            ("batch", self.batch > 0, "it must be at least 1"),
+            ("pass_tokens", self.pass_tokens > 0, "it must be at least 1"),
+            ("rate", positive(self.rate), "it must be a positive number"),
+            ("head_rate", positive(self.head_rate), "it must be a positive number"),
+            ("layer_decay", positive(self.layer_decay) && self.layer_decay <= 1.0, "it must be in (0, 1]"),
+            ("weight_decay", self.weight_decay.is_finite() && self.weight_decay >= 0.0, "it must not be negative"),
+            ("warmup", share(self.warmup), "it must be in [0, 1)"),
+            ("clip", self.clip.is_finite() && self.clip >= 0.0, "it must not be negative"),
+            ("dropout", share(self.dropout.into()), "it must be in [0, 1)"),
+            ("head_dropout", share(self.head_dropout.into()), "it must be in [0, 1)"),
+            ("average", share(self.average), "it must be in [0, 1)"),
+            ("seconds", self.seconds.is_finite() && self.seconds >= 0.0, "it must not be negative"),
+        ];
+        for (field, fine, what) in checks {
+            if !fine {
+                return Err(Error::invalid(format!("use training parameter `{field}`: {what}")).with_param(field));
+            }
+        }
+        let wrong_objective = match &self.objective {
+            Objective::Classes { smoothing, weights } => !share(*smoothing) || !weighted(weights),
+            Objective::Teacher { temperature } => !positive(*temperature),
+            Objective::Labels { weights } => !weighted(weights),
+            Objective::Values => false,
+        };
+        if wrong_objective {
+            let what = "smoothing must be in [0, 1), weights and temperature positive";
+            return Err(Error::invalid(format!("use training parameter `objective`: {what}")).with_param("objective"));
+        }
+        Ok(CheckedFinetuneParams(self))
+    }
+}
+
+fn weighted(weights: &[f32]) -> bool {
+    weights.iter().all(|w| w.is_finite() && *w > 0.0)
+}
+
+/// Parameters that can be used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckedFinetuneParams(pub(crate) FinetuneParams);
+
+impl CheckedFinetuneParams {
+    /// The parameters.
+    #[must_use]
+    pub fn params(&self) -> &FinetuneParams {
+        &self.0
+    }
+}
+
+/// Weights that make all classes count alike: examples / (classes · examples of the class); 1 for a class without any.
+#[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "a weight of the order of 1")]
+pub fn balanced(counts: &[usize]) -> Vec<f32> {
+    let present = counts.iter().filter(|n| **n > 0).count() as f64;
+    let total = counts.iter().sum::<usize>() as f64;
+    counts.iter().map(|n| if *n == 0 { 1.0 } else { (total / (present * *n as f64)) as f32 }).collect()
+}

@@ -1,0 +1,200 @@
+use super::*;
+use crate::encoder::{Example, HeadShape, Level, LoraParams, Network, NetworkOptions, Objective, Scope, Target};
+use std::{
+    ops::ControlFlow,
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+use understudy_core::{Clock, ErrorKind, Result, Seed, Timestamp};
+
+/// A clock that goes on by a second each time it is read.
+#[derive(Default)]
+struct Ticks(AtomicU64);
+
+impl Clock for Ticks {
+    fn now(&self) -> Timestamp {
+        Timestamp(0)
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_secs(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+fn network(scope: Scope) -> Network {
+    let head = HeadShape { outputs: 3, hidden: None, level: Level::UnitVector };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/encoder/bert");
+    Network::load(&folder, &NetworkOptions { scope, head, seed: Seed(7) }).unwrap()
+}
+
+const FULL: Scope = Scope::Full { words: false, frozen_layers: 0 };
+
+/// Texts of three classes: most words are of the class, some are anybody's.
+fn texts(n: u32, seed: u32) -> Vec<Example> {
+    let mut state = seed;
+    let mut random = |below: u32| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 16) % below
+    };
+    let text = |i: u32| {
+        let class = i % 3;
+        let words = 3 + random(10);
+        let word = |_| if random(5) == 0 { 4 + random(24) } else { 4 + class * 8 + random(8) };
+        let ids = (0..words).map(word).collect();
+        Example { windows: vec![ids], target: Target::Class(class as usize) }
+    };
+    (0..n).map(text).collect()
+}
+
+fn params() -> FinetuneParams {
+    FinetuneParams { epochs: 4, batch: 16, rate: 2e-3, head_rate: 2e-2, average: 0.9, ..FinetuneParams::default() }
+}
+
+/// What a run is cut off by.
+type Watch<'a> = &'a mut (dyn FnMut(&Progress) -> ControlFlow<()> + Send);
+
+fn fit(
+    params: FinetuneParams,
+    scope: Scope,
+    threads: usize,
+    file: Option<&Path>,
+    progress: Watch<'_>,
+) -> Result<Finetuned> {
+    let (train, held_out) = (texts(90, 1), texts(30, 2));
+    let checkpoints = file.map(|path| Checkpoints { path, every: Duration::from_secs(1) });
+    let run = Run { clock: &Ticks::default(), threads, progress, checkpoints };
+    params.check()?.fit(network(scope), Data { train: &train, held_out: &held_out }, Seed(3), run)
+}
+
+fn go_on(_: &Progress) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+#[test]
+fn a_network_learns_and_the_best_weights_are_kept() {
+    for scope in [FULL, Scope::Lora(LoraParams { rank: 4, ..LoraParams::default() }), Scope::Head] {
+        let mut losses = Vec::new();
+        let mut watch = |progress: &Progress| {
+            losses.push(progress.loss);
+            ControlFlow::Continue(())
+        };
+        let params = FinetuneParams { epochs: 20, patience: 0, ..params() };
+        let done = fit(params, scope.clone(), 2, None, &mut watch).unwrap();
+        let best = done.history.iter().find(|record| record.step == done.kept_step).unwrap().held_out.unwrap();
+        println!("{scope:?}: accuracy {:?} at step {} of {}", best.accuracy, done.kept_step, done.steps);
+        assert!(losses[losses.len() - 1] < losses[0] && best.accuracy.unwrap() > 0.85);
+        let accuracies = done.history.iter().filter_map(|record| record.held_out?.accuracy);
+        assert!(accuracies.fold(0.0, f64::max) <= best.accuracy.unwrap());
+        assert_eq!((done.ended, done.steps), (Ended::Finished, 120));
+        let mut pass = crate::encoder::Pass::default();
+        let again = evaluate::evaluate(&done.network, &texts(30, 2), &params_objective(), 4096, &mut pass);
+        assert!((again.loss - best.loss).abs() < 1e-6, "the kept weights are those that were evaluated");
+    }
+}
+
+fn params_objective() -> Objective {
+    params().objective
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    for scope in [FULL, Scope::Lora(LoraParams::default())] {
+        let hash = |threads| fit(params(), scope.clone(), threads, None, &mut go_on).unwrap().network.hash();
+        let (one, two, three) = (hash(1), hash(2), hash(3));
+        assert_eq!(one, two);
+        assert_eq!(one, three);
+    }
+}
+
+#[test]
+fn a_run_cut_off_after_any_step_resumes_to_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    for scope in [FULL, Scope::Lora(LoraParams::default())] {
+        let whole = fit(params(), scope.clone(), 2, None, &mut go_on).unwrap();
+        assert_eq!(whole.steps, 24);
+        // The first step, the middle of an epoch, around its end (with and without a better evaluation), the last but one.
+        for cut in [1, 3, 5, 6, 7, 12, 18, 23] {
+            // Killed: the file is what the last write left, some steps before the end of the process.
+            let (file, copy) = (folder.path().join("a"), folder.path().join("b"));
+            let mut watch = |progress: &Progress| {
+                if progress.step == cut {
+                    std::fs::copy(&file, &copy).unwrap();
+                    return ControlFlow::Break(());
+                }
+                ControlFlow::Continue(())
+            };
+            let part = fit(params(), scope.clone(), 2, Some(&file), &mut watch).unwrap();
+            assert_eq!((part.ended, part.steps), (Ended::Interrupted, cut));
+            // Interrupted: the end of the run wrote the file.
+            for file in [&copy, &file] {
+                let rest = fit(params(), scope.clone(), 1, Some(file), &mut go_on).unwrap();
+                assert_eq!(rest.network.hash(), whole.network.hash(), "cut after step {cut}");
+                assert_eq!((rest.history, rest.kept_step), (whole.history.clone(), whole.kept_step));
+                std::fs::remove_file(file).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_of_another_run_or_a_damaged_one_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run");
+    fit(FinetuneParams { epochs: 1, ..params() }, FULL, 1, Some(&file), &mut go_on).unwrap();
+    let other = fit(FinetuneParams { epochs: 2, ..params() }, FULL, 1, Some(&file), &mut go_on).err().unwrap();
+    assert!(other.kind() == ErrorKind::Invalid && other.message().contains("other data, parameters"), "{other}");
+    std::fs::write(&file, b"no").unwrap();
+    let damaged = fit(params(), FULL, 1, Some(&file), &mut go_on).err().unwrap();
+    assert!(damaged.kind() == ErrorKind::Data && damaged.message().contains("delete it"), "{damaged}");
+}
+
+#[test]
+fn a_batch_in_several_passes_learns_what_it_learns_in_one() {
+    let weights = |pass_tokens| {
+        let params = FinetuneParams { pass_tokens, dropout: 0.0, head_dropout: 0.0, epochs: 1, ..params() };
+        let network = fit(params, FULL, 2, None, &mut go_on).unwrap().network;
+        network.parameters().iter().flat_map(|p| p.values().to_vec()).collect::<Vec<f32>>()
+    };
+    let (one, many) = (weights(100_000), weights(20));
+    let worst = one.iter().zip(&many).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    println!("passes of 20 tokens: weights differ by {worst:.2e}");
+    assert!(worst < 2e-4);
+}
+
+#[test]
+fn numbers_that_leave_the_finite_end_the_run_with_a_clear_error() {
+    let params = FinetuneParams { rate: 1e30, clip: 0.0, warmup: 0.0, ..params() };
+    let error = fit(params, FULL, 1, None, &mut go_on).err().unwrap();
+    assert!(error.kind() == ErrorKind::Invalid && error.message().contains("lower the learning rate"), "{error}");
+}
+
+#[test]
+fn time_patience_and_the_caller_end_a_run() {
+    let timed = fit(FinetuneParams { seconds: 20.0, ..params() }, FULL, 1, None, &mut go_on).unwrap();
+    assert!(timed.ended == Ended::Time && timed.steps < 24);
+    let stuck = FinetuneParams { rate: 1e-12, head_rate: 1e-12, average: 0.0, epochs: 50, patience: 2, ..params() };
+    let early = fit(stuck, FULL, 1, None, &mut go_on).unwrap();
+    assert!(early.ended == Ended::Early && early.history.len() < 20, "{}", early.history.len());
+    let mut stop = |_: &Progress| ControlFlow::Break(());
+    assert_eq!(fit(params(), FULL, 1, None, &mut stop).unwrap().ended, Ended::Interrupted);
+}
+
+#[test]
+fn wrong_parameters_and_examples_are_named() {
+    let error = FinetuneParams { layer_decay: 0.0, ..params() }.check().err().unwrap();
+    assert_eq!(error.param(), Some("layer_decay"));
+    for (example, says) in [
+        (Example { windows: vec![vec![1; 60]], target: Target::Class(0) }, "60 tokens in a row"),
+        (Example { windows: vec![vec![999]], target: Target::Class(0) }, "vocabulary"),
+        (Example { windows: vec![], target: Target::Class(0) }, "no tokens"),
+        (Example { windows: vec![vec![1]], target: Target::Class(3) }, "does not fit 3 outputs"),
+    ] {
+        let train = [texts(2, 1), vec![example]].concat();
+        let run = Run { clock: &Ticks::default(), threads: 1, progress: &mut go_on, checkpoints: None };
+        let data = Data { train: &train, held_out: &[] };
+        let error = params().check().unwrap().fit(network(FULL), data, Seed(0), run).err().unwrap();
+        assert!(error.message().contains(says) && error.message().contains("example 3"), "{error}");
+    }
+    assert_eq!(balanced(&[1, 3, 0]), [2.0, 2.0 / 3.0, 1.0]);
+}

@@ -1,0 +1,29 @@
+//! Kernels for training: products in all three directions, layer norm, GELU, attention, dropout, losses and the
+//! optimiser, forward and backward, on plain row-major slices.
+//!
+//! Unlike the kernels that serve, these spread over the threads of the rayon pool they are called in. Work is cut into
+//! blocks whose size depends on the data alone, and partial sums are added in the order of the blocks, so that the
+//! result is the same to the last bit with any number of threads. Called by `adapt`.
+
+mod activation;
+mod adamw;
+mod attention;
+mod dropout;
+mod embedding;
+mod loss;
+mod norm;
+mod product;
+mod sums;
+
+pub use activation::{gelu_backward, gelu_forward, tanh_backward};
+pub use adamw::{AdamW, Moments, sum_of_squares};
+pub use attention::{AttentionGrad, AttentionTrain};
+pub use dropout::Dropout;
+pub use embedding::{gather_rows, scatter_add_rows};
+pub use loss::{Loss, binary_cross_entropy, cross_entropy, kl_to_teacher, squared_error};
+pub use norm::{NormBackward, NormForward};
+pub use product::{Mat, Output, Packed, ProductOptions, Right, product};
+pub use sums::{add_column_sums, add_scaled, axpy};
+
+/// Rows that one thread works on at a time. A constant, so that sums over rows are always added in the same order.
+pub(crate) const ROWS: usize = 64;
