@@ -11,6 +11,7 @@ use crate::{
     matrix::{Blocks, Matrix},
     softmax::{self, Examples, narrow},
     split::Place,
+    temperature,
 };
 use serde::{Deserialize, Serialize};
 use understudy_core::{Error, Result};
@@ -97,6 +98,39 @@ pub struct FittedHead {
 }
 
 impl FittedHead {
+    /// A head that was trained together with its encoder, `weights` (classes × dimensions) and biases, with the
+    /// temperature that fits `embeddings`: what the trained encoder makes of examples that training did not see.
+    /// `path` has the epochs and which was kept; `seen` the examples that trained and those that chose the epoch.
+    ///
+    /// # Errors
+    /// `Data` when the numbers are not finite or the shapes differ.
+    pub fn beside_encoder(
+        classes: Vec<String>,
+        (weights, bias): (Vec<f32>, Vec<f32>),
+        embeddings: &Matrix,
+        labels: &[usize],
+        path: (Vec<PathStep>, usize),
+        seen: (usize, usize),
+    ) -> Result<(Self, Unseen)> {
+        let head = Head::new(classes, weights, bias, 1.0)?;
+        let n = head.labels().len();
+        let model = Linear::new(head.weights(), head.bias(), Dtype::F32);
+        if embeddings.rows() > 0 && embeddings.columns() != model.inputs() || labels.len() != embeddings.rows() {
+            return Err(Error::data("calibrate head: embeddings, labels and head do not fit together"));
+        }
+        let mut scores = vec![0.0f32; embeddings.rows() * n];
+        model.forward(embeddings.values(), Activation::Identity, &mut scores, &mut LinearScratch::default());
+        let logits: Vec<Vec<f64>> =
+            scores.chunks_exact(n).map(|row| row.iter().map(|&z| f64::from(z)).collect()).collect();
+        let temperature = if labels.is_empty() { 1.0 } else { temperature::fit(&logits, labels) };
+        let head = Head::new(head.labels().to_vec(), head.weights().to_vec(), head.bias().to_vec(), temperature)?;
+        let (path, step) = path;
+        let c = path.get(step).map_or(0.0, |step| step.c);
+        let (n_train, n_stop) = seen;
+        let unseen = Unseen { logits, labels: labels.to_vec(), items: (0..labels.len()).collect() };
+        Ok((Self { head, c, path, n_train, n_stop, n_calibrate: labels.len() }, unseen))
+    }
+
     /// A model fitted on `n` examples at the step that was chosen.
     pub(crate) fn of(head: Head, n: usize, chosen: Chosen) -> (Self, Unseen) {
         let fitted = Self {

@@ -14,6 +14,7 @@ use crate::{
     training::{
         self, Method, TrainOptions,
         distil::{self, DistilOptions},
+        tuned::Tuning,
     },
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -47,6 +48,9 @@ const LEAST_EXAMPLES: usize = 100;
 /// Part of a budget that embedding may take; fitting needs the rest.
 const FOR_EMBEDDING: f64 = 0.6;
 
+/// Part of a budget that training an encoder may take.
+const FOR_TRAINING: f64 = 0.8;
+
 /// A kind of model, on an installed encoder where it needs one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Rung {
@@ -56,6 +60,10 @@ pub(crate) enum Rung {
     Static(String),
     /// A head on the frozen encoder.
     Head(String),
+    /// Adapters on the encoder.
+    Lora(String),
+    /// The encoder trained whole.
+    Full(String),
 }
 
 impl Rung {
@@ -65,6 +73,8 @@ impl Rung {
             Self::Words => "words".to_owned(),
             Self::Static(base) => format!("static-{base}"),
             Self::Head(base) => format!("head-{base}"),
+            Self::Lora(base) => format!("lora-{base}"),
+            Self::Full(base) => format!("full-{base}"),
         }
     }
 }
@@ -253,11 +263,18 @@ async fn train(
             train.base.clone_from(base);
             affordable(rows, &train, options.budget).await?
         }
+        // Training ends when the time is up, so all examples take part.
+        Rung::Lora(base) | Rung::Full(base) => {
+            train.base.clone_from(base);
+            rows.to_vec()
+        }
     };
     let examples = rows.len();
     let trained = match rung {
         Rung::Words => training::train(rows, TrainOptions { method: Method::Words, ..train }, &out, &bar).await,
         Rung::Head(_) => training::train(rows, TrainOptions { method: Method::Head, ..train }, &out, &bar).await,
+        Rung::Lora(_) => training::train(rows, tuned(Method::Lora, train, options.budget), &out, &bar).await,
+        Rung::Full(_) => training::train(rows, tuned(Method::Full, train, options.budget), &out, &bar).await,
         Rung::Static(_) => {
             let options = DistilOptions { train, teacher: None, table: TableParams::default() };
             distil::to_static(rows, options, &out, &bar).await.map(|distilled| distilled.trained)
@@ -282,6 +299,13 @@ async fn train(
         memory_mb: memory_mb(&artifact, options)?,
         on_frontier: false,
     })
+}
+
+/// How an encoder is trained within the budget; a part of it is left for reading the texts before and after.
+fn tuned(method: Method, train: TrainOptions, budget: Duration) -> TrainOptions {
+    let mut tuning = Tuning::for_method(method);
+    tuning.params.seconds = budget.as_secs_f64() * FOR_TRAINING;
+    TrainOptions { method, tuning: Some(tuning), ..train }
 }
 
 /// As many examples as can be embedded in the budget, chosen by their texts alone.
@@ -391,12 +415,15 @@ fn memory_mb(artifact: &Artifact, options: &LadderOptions) -> Result<f64> {
     let manifest = artifact.manifest();
     let own = size(artifact.dir().join(HEAD))
         + manifest.files.keys().map(|file| size(artifact.dir().join(file))).sum::<f64>();
+    let in_memory = if manifest.dtype == Dtype::Int8 { 4.0 } else { 1.0 };
     let base = match manifest.body {
         Body::Base => {
             let installed = installed::load(&options.train.models_dir, manifest.base.name.as_str())?;
-            size(installed.dir().join("model.safetensors")) / if manifest.dtype == Dtype::Int8 { 4.0 } else { 1.0 }
+            size(installed.dir().join("model.safetensors")) / in_memory
         }
-        Body::Encoder | Body::Words | Body::Static => 0.0,
+        // Counted as part of the folder: what is not held in memory comes off again.
+        Body::Encoder => size(artifact.dir().join("model.safetensors")) * (1.0 / in_memory - 1.0),
+        Body::Words | Body::Static => 0.0,
     };
     Ok((own + base) / 1e6)
 }

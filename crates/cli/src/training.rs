@@ -1,8 +1,9 @@
 //! Training as a composition: examples → clean → see → fit → measure → artifact. Used by `adapt finetune`, by learning
-//! from traffic and by the demo. What is seen of a text depends on the method: an encoder's embedding (here), its words
-//! ([`words`]), or the sum of its tokens' vectors ([`distil`]).
+//! from traffic and by the demo. What is seen of a text depends on the method: an encoder's embedding (here), that of an
+//! encoder trained for it ([`tuned`]), its words ([`words`]), or the sum of its tokens' vectors ([`distil`]).
 
 pub(crate) mod distil;
+pub(crate) mod tuned;
 mod words;
 
 use crate::{clock::SystemClock, compose::cores};
@@ -44,6 +45,10 @@ pub(crate) enum Method {
     Head,
     /// A linear model of words; no encoder.
     Words,
+    /// Low-rank adapters on an encoder, and a head.
+    Lora,
+    /// All layers of an encoder, and a head; the table of words stays.
+    Full,
 }
 
 /// How to train.
@@ -67,6 +72,8 @@ pub(crate) struct TrainOptions {
     pub(crate) test_share: f64,
     /// How to fit a head on an encoder.
     pub(crate) params: HeadParams,
+    /// How to train an encoder; `None` for what suits the method.
+    pub(crate) tuning: Option<tuned::Tuning>,
     /// The label of what belongs to none of the others, and the share of the others that rejecting may cost.
     pub(crate) out_of_scope: Option<(String, f64)>,
     /// Seed of splits and intervals.
@@ -93,6 +100,7 @@ impl Default for TrainOptions {
             max_tokens: 256,
             test_share: 0.1,
             params: HeadParams::default(),
+            tuning: None,
             out_of_scope: None,
             seed: Seed(0),
             threads: 0,
@@ -138,6 +146,7 @@ pub(crate) async fn train(
     match options.method {
         Method::Head => train_head(examples, options, dir, bar).await,
         Method::Words => words::train(examples, options, dir).await,
+        Method::Lora | Method::Full => tuned::train(examples, options, dir, bar).await,
     }
 }
 

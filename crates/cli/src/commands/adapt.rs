@@ -8,7 +8,7 @@ use crate::{
     clock::SystemClock,
     compose::read_outcomes,
     learning, terminal,
-    training::{self, TrainOptions, Trained},
+    training::{self, TrainOptions, Trained, tuned::Tuning},
 };
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
@@ -69,6 +69,24 @@ pub(crate) struct FinetuneArgs {
     /// Share of the texts in scope that may be rejected wrongly; the threshold is chosen on held-out training examples
     #[arg(long, default_value_t = rejection::ALLOWANCE, value_name = "SHARE", requires = "out_of_scope")]
     out_of_scope_cost: f64,
+    /// Passes over the examples (lora, full) [default: 5]
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Highest learning rate of the encoder (lora, full) [default: 1e-3 for lora, 1.5e-4 for full]
+    #[arg(long, value_name = "RATE")]
+    rate: Option<f64>,
+    /// Examples of one step (lora, full) [default: 32]
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Epochs without a better one on held-out examples after which training ends (lora, full) [default: never]
+    #[arg(long, value_name = "N")]
+    patience: Option<usize>,
+    /// Minutes after which training ends, the learning rate having fallen by then (lora, full) [default: no limit]
+    #[arg(long, value_name = "MINUTES")]
+    minutes: Option<f64>,
+    /// Rank of the adapters (lora) [default: 8]
+    #[arg(long, value_name = "N")]
+    rank: Option<usize>,
     /// Tokens after which texts are cut
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=8192))]
     max_tokens: u32,
@@ -92,6 +110,10 @@ enum Method {
     Head,
     /// A linear model of words, word pairs and pieces of words: no encoder, microseconds a text
     Words,
+    /// Low-rank adapters on the encoder, trained with a head: minutes
+    Lora,
+    /// All layers of the encoder, trained with a head: minutes
+    Full,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -149,7 +171,10 @@ fn options(args: &FinetuneArgs, context: &Context, created: Timestamp) -> TrainO
         method: match args.method {
             Method::Head => training::Method::Head,
             Method::Words => training::Method::Words,
+            Method::Lora => training::Method::Lora,
+            Method::Full => training::Method::Full,
         },
+        tuning: tuning(args),
         base: args.base.clone(),
         models_dir: context.models_dir.clone(),
         name: ModelName::new(name.or_else(folder).unwrap_or_else(|| "classifier".to_owned())),
@@ -164,6 +189,27 @@ fn options(args: &FinetuneArgs, context: &Context, created: Timestamp) -> TrainO
         created,
         ..TrainOptions::default()
     }
+}
+
+/// How an encoder is trained, where the method trains one.
+fn tuning(args: &FinetuneArgs) -> Option<Tuning> {
+    let method = match args.method {
+        Method::Lora => training::Method::Lora,
+        Method::Full => training::Method::Full,
+        Method::Head | Method::Words => return None,
+    };
+    let Tuning { mut params, mut lora } = Tuning::for_method(method);
+    params.epochs = args.epochs.unwrap_or(params.epochs);
+    params.rate = args.rate.unwrap_or(params.rate);
+    params.batch = args.batch.unwrap_or(params.batch);
+    params.patience = args.patience.unwrap_or(params.patience);
+    params.seconds = args.minutes.map_or(params.seconds, |minutes| minutes * 60.0);
+    if let Some(rank) = args.rank {
+        // The adapters' share of the output stays what it was.
+        lora.alpha *= rank as f64 / lora.rank as f64;
+        lora.rank = rank;
+    }
+    Some(Tuning { params, lora })
 }
 
 async fn from_traffic(

@@ -32,7 +32,7 @@ pub(crate) struct AutoArgs {
     #[arg(long)]
     task: Option<String>,
     /// Kinds of models to try
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Step::Words, Step::Static, Step::Head])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Step::ALL)]
     rungs: Vec<Step>,
     /// Encoders to build on [default: all that are installed]
     #[arg(long, value_delimiter = ',', value_name = "MODEL")]
@@ -74,6 +74,15 @@ enum Step {
     Static,
     /// A head on each frozen encoder
     Head,
+    /// Adapters on each encoder
+    Lora,
+    /// Each encoder trained whole
+    Full,
+}
+
+impl Step {
+    /// From cheap to dear.
+    const ALL: [Self; 5] = [Self::Words, Self::Static, Self::Head, Self::Lora, Self::Full];
 }
 
 /// Runs `understudy adapt auto`.
@@ -127,11 +136,13 @@ fn rungs(args: &AutoArgs, context: &Context) -> Result<Vec<Rung>> {
         bases = encoders.into_iter().map(|(_, name)| name).collect();
     }
     let mut rungs = Vec::new();
-    for step in [Step::Words, Step::Static, Step::Head].into_iter().filter(|step| args.rungs.contains(step)) {
+    for step in Step::ALL.into_iter().filter(|step| args.rungs.contains(step)) {
         match step {
             Step::Words => rungs.push(Rung::Words),
             Step::Static => rungs.extend(bases.iter().cloned().map(Rung::Static)),
             Step::Head => rungs.extend(bases.iter().cloned().map(Rung::Head)),
+            Step::Lora => rungs.extend(bases.iter().cloned().map(Rung::Lora)),
+            Step::Full => rungs.extend(bases.iter().cloned().map(Rung::Full)),
         }
     }
     if rungs.is_empty() {

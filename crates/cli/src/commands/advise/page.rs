@@ -38,7 +38,7 @@ pub(super) fn page(advised: &Advised<'_>) -> Report {
     };
     let money = advice.verdict.and_then(|verdict| in_money(verdict, costing));
     let mut sections = vec![reasons(advice), costs(costing)];
-    sections.extend(forecast.map(|f| measured(f)));
+    sections.extend(forecast.map(measured));
     sections.extend(changes(advice));
     sections.extend(models(advice, candidates));
     sections.push(assumptions(costing));

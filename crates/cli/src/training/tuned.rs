@@ -1,0 +1,269 @@
+//! Training the encoder itself: all of its layers, or low-rank adapters on them.
+//!
+//! The head starts as the logistic regression on what the encoder makes of the texts before training. Then both are
+//! trained together. One part of the examples (a tenth, by content) is kept from all of this: on it the temperature is
+//! fitted, with the encoder in the number type that will serve, so that confidences are those of the model that answers.
+
+use super::{Material, Method, Product, TrainOptions, Trained, base_model, embed, encoder_named, finish, heavy};
+use crate::{clock::SystemClock, compose::cores};
+use indicatif::ProgressBar;
+use std::{
+    collections::BTreeMap,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use understudy_adapt::{
+    encoder::{Batch, Example as Ids, HeadShape, Level, LoraParams, Network, NetworkOptions, Pass, Scope, Target},
+    finetune::{Checkpoints, Data, Ended, FinetuneParams, Finetuned, Progress, Run},
+    head::{FittedHead, HeadParams, Labelled, PathStep},
+    matrix::Matrix,
+    split::{Place, Use},
+};
+use understudy_core::{Clock, Error, Result, hash::sha256_hex};
+use understudy_dataset::{Cleaned, Example};
+use understudy_model::{
+    artifact::Body,
+    encoder::{Encoder, EncoderOptions},
+    tokens::Tokenizer,
+};
+
+/// Texts that pass through the network together when nothing is learned from them.
+const PASS: usize = 32;
+/// Time between two checkpoints.
+const CHECKPOINT: Duration = Duration::from_secs(20);
+
+/// How an encoder is trained.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Tuning {
+    /// How long, how fast.
+    pub(crate) params: FinetuneParams,
+    /// Adapters, for [`Method::Lora`].
+    pub(crate) lora: LoraParams,
+}
+
+impl Tuning {
+    /// What does well on the sets of the benchmarks: adapters bear, and need, higher rates than the weights themselves.
+    pub(crate) fn for_method(method: Method) -> Self {
+        let rate = if method == Method::Lora { 1e-3 } else { 1.5e-4 };
+        let params = FinetuneParams {
+            epochs: 5,
+            rate,
+            head_rate: 1e-3,
+            layer_decay: 0.9,
+            patience: 0,
+            ..FinetuneParams::default()
+        };
+        Self { params, lora: LoraParams::default() }
+    }
+}
+
+/// What training the network leaves.
+struct Learned {
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+    files: BTreeMap<String, Vec<u8>>,
+    path: Vec<PathStep>,
+    step: usize,
+    n_train: usize,
+    n_stop: usize,
+}
+
+/// As [`super::train`]; `bar` counts the steps.
+pub(super) async fn train(
+    examples: Vec<Example>,
+    options: TrainOptions,
+    dir: &Path,
+    bar: &ProgressBar,
+) -> Result<Trained> {
+    let clock = SystemClock::new();
+    let material = Material::new(examples, &options)?;
+    let installed = encoder_named(&options)?;
+    let base = base_model(&installed);
+    let checkpoint = checkpoint_path(dir, &material, &options, &base.hash);
+    let (folder, told, at) = (installed.dir().to_owned(), bar.clone(), checkpoint.clone());
+    let (learned, material, options) = heavy("train the encoder", move || {
+        let learned = learn(&material, &options, &folder, &at, &told)?;
+        Ok((learned, material, options))
+    })
+    .await?;
+    let fitting = clock.monotonic();
+
+    // From here on the encoder is the one that will serve: read from its files, in its number type.
+    let staging = tempfile::tempdir().map_err(|e| Error::data(format!("make a temporary folder: {e}")))?;
+    for (file, bytes) in &learned.files {
+        let path = staging.path().join(file);
+        let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, bytes));
+        written.map_err(|e| Error::data(format!("write {}: {e}", path.display())))?;
+    }
+    let serving =
+        EncoderOptions { dtype: options.dtype.into(), max_tokens: options.max_tokens as usize, pooling: None };
+    let encoder = Encoder::load(staging.path(), &serving)?;
+    let (pooling, max_tokens) = (encoder.pooling().into(), u32::try_from(encoder.max_tokens()).unwrap_or(u32::MAX));
+    let learn = &material.split.learn;
+    let calibrate: Vec<usize> =
+        learn.iter().zip(&material.split.places).filter(|(_, p)| calibrates(p)).map(|(&i, _)| i).collect();
+    let seen: Vec<usize> = calibrate.iter().chain(&material.split.test).copied().collect();
+    let texts = Cleaned {
+        examples: seen.iter().map(|&i| material.cleaned.examples[i].clone()).collect(),
+        duplicates: 0,
+        conflicts: Vec::new(),
+    };
+    let embeddings = if seen.is_empty() {
+        Matrix::new(encoder.dimensions(), Vec::new())?
+    } else {
+        embed(encoder, &texts, options.threads, &ProgressBar::hidden()).await?
+    };
+    let embedding = clock.monotonic().saturating_sub(fitting);
+    let dir = dir.to_owned();
+    let trained = heavy("fit head", move || {
+        let Learned { weights, bias, files, path, step, n_train, n_stop } = learned;
+        let (fitted, unseen) = FittedHead::beside_encoder(
+            material.split.classes.clone(),
+            (weights, bias),
+            &embeddings.select(&(0..calibrate.len()).collect::<Vec<_>>()),
+            &material.labels(&calibrate),
+            (path, step),
+            (n_train, n_stop),
+        )?;
+        let test = calibrate.len()..embeddings.rows();
+        let probabilities = test.map(|row| Ok(fitted.head.predict(embeddings.row(row))?.probabilities));
+        let probabilities = probabilities.collect::<Result<Vec<_>>>()?;
+        let method = if options.method == Method::Lora { "lora" } else { "full" };
+        let (body, dtype) = (Body::Encoder, options.dtype);
+        let product = Product { fitted, unseen, base, body, method, files, dtype, max_tokens, pooling };
+        finish(material, options, product, &probabilities, &dir, (embedding, fitting))
+    })
+    .await?;
+    // The model is safe; the state of its training is not needed any more. A file left behind does no harm.
+    drop(std::fs::remove_file(checkpoint));
+    Ok(trained)
+}
+
+/// Kept from training: the part whose only use is calibration.
+fn calibrates(place: &Place) -> bool {
+    place.fold == 0 && place.held_out_for == Use::Calibrate
+}
+
+/// Beside the folder of the model: the same data and settings find it again, others have another name.
+fn checkpoint_path(dir: &Path, material: &Material, options: &TrainOptions, base: &str) -> PathBuf {
+    let told = format!(
+        "{} {base} {:?} {:?} {} {} {}",
+        material.cleaned.data_hash(),
+        options.method,
+        options.tuning,
+        options.seed.0,
+        options.max_tokens,
+        options.test_share
+    );
+    let name = dir.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy());
+    dir.with_file_name(format!(".{name}-{}.checkpoint", &sha256_hex(told.as_bytes())[..12]))
+}
+
+fn learn(
+    material: &Material,
+    options: &TrainOptions,
+    folder: &Path,
+    checkpoint: &Path,
+    bar: &ProgressBar,
+) -> Result<Learned> {
+    let tuning = options.tuning.clone().unwrap_or_else(|| Tuning::for_method(options.method));
+    let params = tuning.params.check()?;
+    let head = HeadShape { outputs: material.split.classes.len(), hidden: None, level: Level::UnitVector };
+    let scope = match options.method {
+        Method::Lora => Scope::Lora(tuning.lora),
+        _ => Scope::Full { words: false, frozen_layers: 0 },
+    };
+    let mut network = Network::load(folder, &NetworkOptions { scope, head, seed: options.seed })?;
+    let most = network.max_tokens().min(options.max_tokens as usize);
+    let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"), most)?;
+    let (split, labels) = (&material.split, material.labels(&material.split.learn));
+    let (mut train, mut held_out) = (Vec::new(), Vec::new());
+    let (mut train_labels, mut train_places) = (Vec::new(), Vec::new());
+    let stops = params.params().patience > 0;
+    for ((&i, place), &label) in split.learn.iter().zip(&split.places).zip(&labels) {
+        if calibrates(place) {
+            continue;
+        }
+        let ids = tokenizer.tokenize(&material.cleaned.examples[i].text)?.ids().to_vec();
+        let example = Ids { windows: vec![ids], target: Target::Class(label) };
+        if stops && place.fold == 0 {
+            held_out.push(example);
+        } else {
+            train.push(example);
+            train_labels.push(label);
+            train_places.push(*place);
+        }
+    }
+    if train.is_empty() {
+        return Err(Error::data(format!(
+            "train an encoder on {} examples: too few; a frozen one with a head (--method head) needs less",
+            split.learn.len()
+        )));
+    }
+    let threads = cores(options.threads);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    let pool = pool.map_err(|e| Error::internal(format!("start the threads: {e}")))?;
+    bar.set_message("reading the texts once");
+    pool.install(|| start_head(&mut network, &train, &train_labels, &train_places, &split.classes))?;
+
+    let clock = SystemClock::new();
+    let mut progress = |now: &Progress| {
+        bar.set_length(now.steps);
+        bar.set_position(now.step);
+        let held =
+            now.held_out.and_then(|held| held.accuracy).map_or_else(String::new, |a| format!(", {:.1} %", a * 100.0));
+        bar.set_message(format!("epoch {}, loss {:.3}{held}", now.epoch + 1, now.loss));
+        ControlFlow::Continue(())
+    };
+    let checkpoints = Some(Checkpoints { path: checkpoint, every: CHECKPOINT });
+    let run = Run { clock: &clock, threads, progress: &mut progress, checkpoints };
+    let data = Data { train: &train, held_out: &held_out };
+    let Finetuned { network, history, kept_step, ended, .. } = params.fit(network, data, options.seed, run)?;
+    if ended == Ended::Interrupted {
+        return Err(Error::internal("train the encoder: it was stopped"));
+    }
+    let mut files = network.encoder_files()?;
+    if options.method == Method::Lora {
+        files.extend(adapter_files(&network, &options.base)?);
+    }
+    let (weights, bias) = network.head();
+    let path: Vec<PathStep> = history
+        .iter()
+        .map(|r| PathStep { c: (r.epoch + 1) as f64, loss: r.held_out.map_or(r.loss, |held| held.loss) })
+        .collect();
+    let step = history.iter().position(|r| r.step == kept_step).unwrap_or(path.len().saturating_sub(1));
+    let (weights, bias) = (weights.to_vec(), bias.to_vec());
+    Ok(Learned { weights, bias, files, path, step, n_train: train.len(), n_stop: held_out.len() })
+}
+
+/// Fits the head on what the encoder makes of the texts before training.
+fn start_head(
+    network: &mut Network,
+    train: &[Ids],
+    labels: &[usize],
+    places: &[Place],
+    classes: &[String],
+) -> Result<()> {
+    let (mut pass, mut vectors) = (Pass::default(), Vec::new());
+    for part in train.chunks(PASS) {
+        vectors.extend_from_slice(network.vectors_of(&Batch::new(part), &mut pass));
+    }
+    let embeddings = Matrix::new(network.width(), vectors)?;
+    let head = HeadParams::default().check()?.fit(Labelled { embeddings: &embeddings, labels, places, classes })?.head;
+    network.set_head(head.weights(), head.bias())
+}
+
+/// The adapters as PEFT reads them, below `adapter/`.
+fn adapter_files(network: &Network, base: &str) -> Result<BTreeMap<String, Vec<u8>>> {
+    let failed = |e: std::io::Error| Error::data(format!("write adapter: {e}"));
+    let staging = tempfile::tempdir().map_err(failed)?;
+    network.save_adapters(staging.path(), base)?;
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(staging.path()).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let bytes = std::fs::read(entry.path()).map_err(failed)?;
+        files.insert(format!("adapter/{}", entry.file_name().to_string_lossy()), bytes);
+    }
+    Ok(files)
+}
