@@ -120,12 +120,12 @@ def check(name, folder, scope, rates, tmp_path, cls, allowed):
     for a, b in zip(mine["losses"], losses):
         compare(f"PyTorch {name}: loss of a step", a, b, allowed)
     for a, b in zip(mine["norms"], norms):
-        compare(f"PyTorch {name}: norm of a gradient", a, b, 20 * allowed, relative_to=1e-3)
+        compare(f"PyTorch {name}: norm of a gradient", a, b, 2 * allowed, relative_to=1e-3)
     if small:
         assert set(mine["gradients"]) == {n for n in gradients if "position_ids" not in n}
         for tensor, grad in mine["gradients"].items():
             same(f"PyTorch {name}: gradient of a tensor", grad, gradients[tensor], 1e-4)
-    same(f"PyTorch {name}: weights of the head", mine["head"][0], head.weight.detach(), 20 * allowed)
+    same(f"PyTorch {name}: weights of the head", mine["head"][0], head.weight.detach(), 2 * allowed)
     trained = transformers.AutoModel.from_pretrained(tmp_path, dtype=torch.float32).state_dict()
     before = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).state_dict()
     for tensor, value in model.state_dict().items():
@@ -136,7 +136,7 @@ def check(name, folder, scope, rates, tmp_path, cls, allowed):
             for weights in (trained[tensor], value):
                 assert (weights - before[tensor]).abs().max() <= 1.1 * STEPS * rates[0]
             continue
-        same(f"PyTorch {name}: weights after {STEPS} steps", trained[tensor], value, 20 * allowed)
+        same(f"PyTorch {name}: weights after {STEPS} steps", trained[tensor], value, 2 * allowed)
 
 
 @pytest.mark.parametrize("name", ["bert", "distilbert", "mpnet"])
@@ -186,6 +186,6 @@ def test_lora_training_equals_pytorch(tmp_path):
     for path, module in adapted.items():
         for part in ("lora_A", "lora_B"):
             theirs = getattr(module, part).detach()
-            same("PyTorch LoRA: adapters after ten steps", trained[f"base_model.model.{path}.{part}.weight"], theirs, 1e-3)
+            same("PyTorch LoRA: adapters after ten steps", trained[f"base_model.model.{path}.{part}.weight"], theirs, 1e-4)
         whole = module.base.weight + 2.0 * module.lora_B @ module.lora_A
-        same("PyTorch LoRA: merged weights after ten steps", merged[f"{path}.weight"], whole.detach(), 1e-3)
+        same("PyTorch LoRA: merged weights after ten steps", merged[f"{path}.weight"], whole.detach(), 1e-4)
