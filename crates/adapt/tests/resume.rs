@@ -33,7 +33,8 @@ fn train(checkpoint: &Path, pause: Duration) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/encoder/bert");
     let head = HeadShape { outputs: 2, hidden: None, level: Level::UnitVector };
     let scope = Scope::Full { words: false, frozen_layers: 0 };
-    let network = Network::load(&folder, &NetworkOptions { scope, head, seed: Seed(1) }).unwrap();
+    let network = Network::load(&folder, &NetworkOptions { scope, head, seed: Seed(1) });
+    let network = network.expect("the folder holds an encoder");
     let text = |i: u32| Example {
         windows: vec![(0..5 + i % 7).map(|j| 4 + (i * i + 3 * j) % 24).collect()],
         target: Target::Class((i % 2) as usize),
@@ -48,7 +49,8 @@ fn train(checkpoint: &Path, pause: Duration) -> String {
     let checkpoints = Some(Checkpoints { path: checkpoint, every: Duration::ZERO });
     let run = Run { clock: &Wall(Instant::now()), threads: 1, progress: &mut progress, checkpoints };
     let data = Data { train: learn, held_out };
-    params.check().unwrap().fit(network, data, Seed(1), run).unwrap().network.hash()
+    let params = params.check().expect("the parameters are in their ranges");
+    params.fit(network, data, Seed(1), run).expect("training ends well").network.hash()
 }
 
 #[test]

@@ -73,7 +73,9 @@ fn go_on(_: &Progress) -> ControlFlow<()> {
 
 #[test]
 fn a_network_learns_and_the_best_weights_are_kept() {
-    for scope in [FULL, Scope::Lora(LoraParams { rank: 4, ..LoraParams::default() }), Scope::Head] {
+    // The encoder's numbers are random: what is frozen of it is of little use, and one class in three is right by chance.
+    let lora = Scope::Lora(LoraParams { rank: 4, ..LoraParams::default() });
+    for (scope, least) in [(FULL, 0.9), (lora, 0.7), (Scope::Head, 0.5)] {
         let mut losses = Vec::new();
         let mut watch = |progress: &Progress| {
             losses.push(progress.loss);
@@ -83,7 +85,8 @@ fn a_network_learns_and_the_best_weights_are_kept() {
         let done = fit(params, scope.clone(), 2, None, &mut watch).unwrap();
         let best = done.history.iter().find(|record| record.step == done.kept_step).unwrap().held_out.unwrap();
         println!("{scope:?}: accuracy {:?} at step {} of {}", best.accuracy, done.kept_step, done.steps);
-        assert!(losses[losses.len() - 1] < losses[0] && best.accuracy.unwrap() > 0.85);
+        let (first, last) = (done.history[0].loss, done.history[done.history.len() - 1].loss);
+        assert!(last < first && best.accuracy.unwrap() > least && losses.len() == 120);
         let accuracies = done.history.iter().filter_map(|record| record.held_out?.accuracy);
         assert!(accuracies.fold(0.0, f64::max) <= best.accuracy.unwrap());
         assert_eq!((done.ended, done.steps), (Ended::Finished, 120));
