@@ -1,4 +1,7 @@
-//! `understudy adapt finetune`: a small model from labelled examples or from a task's recorded traffic.
+//! `understudy adapt`: data that is fit to train, and a small model from labelled examples or from a task's recorded
+//! traffic.
+
+mod data;
 
 use super::Context;
 use crate::{
@@ -19,6 +22,8 @@ use understudy_store::{Store, StoreOptions};
 /// What `adapt` can do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AdaptCommand {
+    /// Make data fit to train: clean, redact, check, divide, and pick what to label next
+    Data(data::DataArgs),
     /// Train a small model on labelled examples, or on a task's recorded traffic
     Finetune(FinetuneArgs),
 }
@@ -89,6 +94,7 @@ enum DtypeArg {
 /// Runs the command.
 pub(crate) async fn run(command: AdaptCommand, context: &Context) -> Result<()> {
     match command {
+        AdaptCommand::Data(args) => data::run(args, context).await,
         AdaptCommand::Finetune(args) => finetune(args, context).await,
     }
 }
