@@ -267,7 +267,7 @@ fn decontaminate(
         exact += found.exact.len();
         near += found.near.len();
         for leaked in found.exact.iter().chain(&found.near) {
-            let because = format!("{}:{}", set.name, set.rows[leaked.train].id);
+            let because = format!("{}:{}", set.name, theirs[leaked.train].id);
             touched.entry(rows[leaked.test].id.clone()).or_insert(because);
         }
     }

@@ -141,7 +141,8 @@ pub(super) fn national(bytes: &[u8]) -> Vec<(usize, usize)> {
     let mut found = windows(bytes, 7, |groups, digits| {
         let joints: Vec<u8> = groups[1..].iter().map(|group| group.joint).collect();
         match digits.len() {
-            11 => (joints.is_empty() || joints == *b"..-") && checks::cpf(digits),
+            // One in a hundred numbers of eleven digits fits; a telephone number may.
+            11 => (joints == *b"..-" || says(bytes, groups[0].start, &[b"cpf"])) && checks::cpf(digits),
             15 => joints.iter().all(|joint| *joint == b' ') && checks::nir(digits),
             _ => false,
         }
