@@ -168,6 +168,9 @@ pub(super) async fn run(args: DataArgs, context: &Context) -> Result<()> {
         queued = Some(queue::pick(&args, how.redaction, &labelled, pool, &against, context).await?);
     }
     prepared.unlabelled = Vec::new();
+    if let (Some(dir), None) = (&args.out, args.queue) {
+        drop(fs::remove_file(dir.join("queue.jsonl")));
+    }
     bar.set_message("writing");
     let card = card(&args, &how, source, &against, &prepared);
     let written = match &args.out {
@@ -261,6 +264,10 @@ fn write_all(dir: &Path, format: OutFormat, prepared: &Prepared, card: &Value) -
     }
     let mut files = Vec::new();
     for (part, rows) in prepared.parts() {
+        // What an earlier run wrote in another format would be taken for a part of this one.
+        for ending in ["jsonl", "csv", "parquet"].into_iter().filter(|ending| *ending != format.ending()) {
+            drop(fs::remove_file(dir.join(part.as_str()).with_extension(ending)));
+        }
         let file = dir.join(part.as_str()).with_extension(format.ending());
         write::write(&file, format, rows)?;
         files.push(file);
