@@ -9,6 +9,7 @@ mod encoder;
 mod forecast;
 mod gate;
 mod generation;
+mod labels;
 mod process;
 mod recorded;
 mod reference;
@@ -43,6 +44,8 @@ enum Bench {
     Forecast(forecast::ForecastArgs),
     /// Generate at concurrency 1, 4 and 8: tokens per second beside llama.cpp's own batching.
     Generation(generation::GenerationArgs),
+    /// Labels that the annotation queue needs beside chance, on Banking77
+    Labels(labels::LabelsArgs),
     /// Our figures for the tests that compare them with other packages': requests on standard input
     #[command(hide = true)]
     Reference,
@@ -66,6 +69,7 @@ async fn main() -> ExitCode {
         Bench::Gate(args) => gate::run(&args),
         Bench::Forecast(args) => forecast::run(&args),
         Bench::Generation(args) => generation::run(args).await,
+        Bench::Labels(args) => labels::run(&args),
         Bench::Reference => reference::run(),
         Bench::Sequential(args) => sequential::run(&args),
         Bench::Router(args) => router::run(&args),

@@ -2,7 +2,7 @@
 //! (Broder 1997; Leskovec, Rajaraman and Ullman, *Mining of Massive Datasets*, ch. 3), and every pair that is reported
 //! was compared exactly: a reported pair is near; a few near pairs may be missed.
 
-use std::collections::{BTreeMap, HashMap};
+use rayon::prelude::*;
 
 /// Jaccard similarity of character 4-grams from which two texts count as nearly the same.
 pub const SIMILAR: f64 = 0.8;
@@ -40,36 +40,74 @@ pub fn near_between(left: &[&str], right: &[&str]) -> Vec<Pair> {
     between.into_iter().map(|pair| Pair { second: pair.second - left.len(), ..pair }).collect()
 }
 
+/// Jaccard similarity of the character 4-grams of two texts, in [0, 1]; 0 where one has no letter and no digit.
+#[must_use]
+pub fn similarity(a: &str, b: &str) -> f64 {
+    jaccard(&shingles(a), &shingles(b))
+}
+
 /// With `boundary` > 0, texts before it are only looked for and those after it only look.
+///
+/// Only the folded signatures stay in memory, 160 bytes a text; the grams of texts that share a band are made again.
 fn find(texts: &[&str], boundary: usize) -> Vec<Pair> {
-    let grams: Vec<Vec<u64>> = texts.iter().map(|text| shingles(text)).collect();
-    let mut buckets: Vec<HashMap<u64, Vec<usize>>> = vec![HashMap::new(); BANDS];
-    let mut best: BTreeMap<usize, (usize, f64)> = BTreeMap::new();
-    for (index, set) in grams.iter().enumerate() {
-        if set.is_empty() {
-            continue;
-        }
-        let (kept, looks) = (boundary == 0 || index < boundary, index >= boundary);
-        for (band, key) in band_keys(set).into_iter().enumerate() {
-            let bucket = buckets[band].entry(key).or_default();
-            if looks {
-                for &other in bucket.iter() {
-                    let found = best.get(&index).copied();
-                    if found.is_some_and(|(at, s)| at == other || s >= 1.0) {
-                        continue;
-                    }
-                    let similarity = jaccard(&grams[other], set);
-                    if similarity >= SIMILAR && found.is_none_or(|(_, s)| similarity > s) {
-                        best.insert(index, (other, similarity));
-                    }
-                }
-            }
-            if kept && bucket.len() < COMPARED {
-                bucket.push(index);
-            }
+    let keys: Vec<Option<[u64; BANDS]>> = texts
+        .par_iter()
+        .map(|text| {
+            let set = shingles(text);
+            (!set.is_empty()).then(|| band_keys(&set))
+        })
+        .collect();
+    let mut best: Vec<Option<(usize, f64)>> = vec![None; texts.len()];
+    for band in 0..BANDS {
+        let mut places: Vec<(u64, usize)> =
+            keys.iter().enumerate().filter_map(|(index, keys)| Some((keys.as_ref()?[band], index))).collect();
+        places.par_sort_unstable();
+        // Every text is in one bucket of a band, so buckets can be looked at side by side.
+        let buckets: Vec<&[(u64, usize)]> = places.chunk_by(|a, b| a.0 == b.0).filter(|b| b.len() > 1).collect();
+        let found: Vec<(usize, (usize, f64))> =
+            buckets.par_iter().flat_map_iter(|bucket| in_bucket(texts, bucket, boundary, &best)).collect();
+        for (index, pair) in found {
+            best[index] = Some(pair);
         }
     }
-    best.into_iter().map(|(second, (first, similarity))| Pair { first, second, similarity }).collect()
+    let pair = |(second, found): (usize, Option<(usize, f64)>)| {
+        found.map(|(first, similarity)| Pair { first, second, similarity })
+    };
+    best.into_iter().enumerate().filter_map(pair).collect()
+}
+
+/// Better matches than the known ones, among the texts that share a band.
+fn in_bucket(
+    texts: &[&str],
+    bucket: &[(u64, usize)],
+    boundary: usize,
+    best: &[Option<(usize, f64)>],
+) -> Vec<(usize, (usize, f64))> {
+    let mut kept: Vec<(usize, Option<Vec<u64>>)> = Vec::new();
+    let mut better = Vec::new();
+    for &(_, index) in bucket {
+        let mut own = None;
+        let mut found = best[index];
+        if index >= boundary {
+            for (other, set) in &mut kept {
+                if found.is_some_and(|(at, s)| at == *other || s >= 1.0) {
+                    continue;
+                }
+                let own = own.get_or_insert_with(|| shingles(texts[index]));
+                let similarity = jaccard(set.get_or_insert_with(|| shingles(texts[*other])), own);
+                if similarity >= SIMILAR && found.is_none_or(|(_, s)| similarity > s) {
+                    found = Some((*other, similarity));
+                }
+            }
+        }
+        if found != best[index] {
+            better.extend(found.map(|found| (index, found)));
+        }
+        if (boundary == 0 || index < boundary) && kept.len() < COMPARED {
+            kept.push((index, own));
+        }
+    }
+    better
 }
 
 /// Hashes of the character 4-grams of the text's words, sorted and unique. Shorter texts are one gram.

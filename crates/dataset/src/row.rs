@@ -66,19 +66,10 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// SHA-256 over what the rows ask and what is right, whatever their order in the file.
+    /// As [`rows_hash`].
     #[must_use]
     pub fn hash(&self) -> String {
-        let mut lines: Vec<String> = self
-            .rows
-            .iter()
-            .map(|row| {
-                let gold = row.label.iter().chain(&row.references).cloned().collect::<Vec<_>>().join("\0");
-                format!("{} {}\n", row.content_hash(), sha256_hex(gold.as_bytes()))
-            })
-            .collect();
-        lines.sort_unstable();
-        sha256_hex(lines.concat().as_bytes())
+        rows_hash(&self.rows)
     }
 
     /// Rows as texts with labels; a single reference counts as a label where there is no other.
@@ -98,4 +89,16 @@ impl Dataset {
             })
             .collect()
     }
+}
+
+/// SHA-256 over what rows ask and what is right, whatever their order.
+#[must_use]
+pub fn rows_hash(rows: &[Row]) -> String {
+    let line = |row: &Row| {
+        let gold = row.label.iter().chain(&row.references).cloned().collect::<Vec<_>>().join("\0");
+        format!("{} {}\n", row.content_hash(), sha256_hex(gold.as_bytes()))
+    };
+    let mut lines: Vec<String> = rows.iter().map(line).collect();
+    lines.sort_unstable();
+    sha256_hex(lines.concat().as_bytes())
 }

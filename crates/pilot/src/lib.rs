@@ -6,7 +6,6 @@
 pub mod cascades;
 pub mod certify;
 pub mod compare;
-pub mod doubts;
 pub mod errors;
 pub mod gate;
 pub mod grid;

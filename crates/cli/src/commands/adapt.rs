@@ -1,6 +1,8 @@
-//! `understudy adapt`: small models from labelled examples or from a task's recorded traffic.
+//! `understudy adapt`: data that is fit to train, and small models from labelled examples or from a task's recorded
+//! traffic.
 
 mod auto;
+mod data;
 mod distil;
 
 use super::Context;
@@ -22,6 +24,8 @@ use understudy_store::{Store, StoreOptions};
 /// What `adapt` can do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AdaptCommand {
+    /// Make data fit to train: clean, redact, check, divide, and pick what to label next
+    Data(data::DataArgs),
     /// Train a small model on labelled examples, or on a task's recorded traffic
     Finetune(FinetuneArgs),
     /// Make a smaller model of a model: a token table that classifies in microseconds
@@ -136,6 +140,7 @@ impl From<DtypeArg> for Dtype {
 /// Runs the command.
 pub(crate) async fn run(command: AdaptCommand, context: &Context) -> Result<()> {
     match command {
+        AdaptCommand::Data(args) => data::run(args, context).await,
         AdaptCommand::Finetune(args) => finetune(args, context).await,
         AdaptCommand::Distil(args) => distil::run(args, context).await,
         AdaptCommand::Auto(args) => auto::run(args, context).await,

@@ -8,5 +8,6 @@ mod configuring;
 mod gating;
 mod judging;
 mod piloting;
+mod preparing;
 mod serving;
 mod support;

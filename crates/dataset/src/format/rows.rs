@@ -72,7 +72,8 @@ fn row(record: Record, mapping: &Mapping) -> Result<Row, String> {
             _ => format!("the text `{field}` is missing or empty"),
         });
     }
-    row.extra = fields;
+    // An emptied map keeps its room, which would be most of a row.
+    row.extra = if fields.is_empty() { serde_json::Map::new() } else { fields };
     Ok(row)
 }
 

@@ -8,9 +8,10 @@ use serde_json::json;
 use std::path::Path;
 use understudy_core::{Error, Result, Seed};
 use understudy_dataset::{
-    Dataset, Fields, Format, Leakage, Mapping, Part, Row, Shares, Summary, leakage, part_of, summarise,
+    Dataset, Fields, Format, Leakage, Mapping, Part, Row, Shares, Summary,
+    doubts::{self, Doubts},
+    leakage, part_of, summarise,
 };
-use understudy_pilot::doubts::{self, Doubts};
 use understudy_store::{Source, Store, StoreOptions};
 
 /// Rows and labels that a preview shows.

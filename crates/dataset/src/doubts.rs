@@ -1,14 +1,14 @@
 //! Labels of a data set that are probably wrong: confident learning over a linear classifier on words that has not seen
-//! the row it judges (cross-validation). Needs no model and no network, so `pilot data` can say it before anything is
-//! measured. Candidates are for a person to look at, not to be relabelled unseen.
+//! the row it judges (cross-validation). Needs no model and no network, so it can be said before
+//! anything is measured or trained. Candidates are for a person to look at, not to be relabelled unseen.
 
-use crate::metrics::Metric;
+use crate::Row;
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use understudy_core::{Seed, hash::unit_interval};
-use understudy_dataset::Row;
 use understudy_learn::{confident, linear::Linear, sparse::Sparse, tfidf::Tfidf};
+use understudy_stats::binomial;
 
 /// Parts that are judged in turn by a fit to the others.
 const FOLDS: usize = 5;
@@ -23,15 +23,35 @@ const L2: f64 = 1.0;
 /// Sharpness of the softmax over the linear scores that are tried.
 const SHARPNESS: [f64; 8] = [2.0, 3.0, 4.5, 6.0, 8.0, 11.0, 15.0, 20.0];
 
+/// A share with its exact (Clopper–Pearson) 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Share {
+    /// The share, in [0, 1].
+    pub estimate: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// Rows.
+    pub n: u64,
+}
+
+impl Share {
+    fn of(k: u64, n: u64) -> Self {
+        let bound = binomial::interval(k, n, 0.95);
+        Self { estimate: bound.estimate, low: bound.low, high: bound.high, n }
+    }
+}
+
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Doubts {
     /// Rows that were looked at.
     pub n: u64,
     /// Share of them on which the classifier says what the label says.
-    pub agreement: Metric,
+    pub agreement: Share,
     /// Share of them whose label is doubted.
-    pub share: Metric,
+    pub share: Share,
     /// The surest first.
     pub candidates: Vec<Doubt>,
 }
@@ -98,7 +118,7 @@ pub fn find(rows: &[Row], seed: Seed) -> Option<Doubts> {
         .collect();
     candidates.sort_by(|a, b| b.margin.total_cmp(&a.margin).then(a.line.cmp(&b.line)));
     let n = rows.len() as u64;
-    Some(Doubts { n, agreement: Metric::share(agreed, n)?, share: Metric::share(found.len() as u64, n)?, candidates })
+    Some(Doubts { n, agreement: Share::of(agreed, n), share: Share::of(found.len() as u64, n), candidates })
 }
 
 /// Scores of every label for every row, by a fit that has not seen the row.
@@ -130,7 +150,7 @@ fn held_out(texts: &[&str], labels: &[usize], folds: &[usize], classes: usize) -
 }
 
 /// A softmax over the scores, as sharp as makes the given labels likeliest.
-fn probabilities(scores: &[Vec<f64>], labels: &[usize]) -> Vec<Vec<f64>> {
+pub(crate) fn probabilities(scores: &[Vec<f64>], labels: &[usize]) -> Vec<Vec<f64>> {
     let softmax = |row: &[f64], sharpness: f64| -> Vec<f64> {
         let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let mut row: Vec<f64> = row.iter().map(|s| (sharpness * (s - most)).exp()).collect();
@@ -211,7 +231,7 @@ mod tests {
             println!("skipped: {} is missing", file.display());
             return;
         }
-        let read = understudy_dataset::read(&file, &understudy_dataset::Fields::default()).expect("it is well formed");
+        let read = crate::read(&file, &crate::Fields::default()).expect("it is well formed");
         let (recall, precision) = found_of_planted(read.rows, "Banking77, 77 intents");
         assert!(recall >= 0.6 && precision >= 0.2, "recall {recall}, precision {precision}");
     }
