@@ -15,7 +15,7 @@ fn prompt(i: usize) -> String {
 
 /// Whether the small model is wrong about request `i`, which its log-probabilities tell …
 fn is_wrong(i: usize) -> bool {
-    i % 5 == 0
+    i.is_multiple_of(5)
 }
 
 /// Two models: the large one right about everything, the small one where it is sure.
