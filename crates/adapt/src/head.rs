@@ -5,11 +5,12 @@
 //! temperature on the other half. The head itself is then fitted on everything. A certificate's items are none of
 //! these: they come later, from elsewhere.
 
+pub use crate::cross_fit::{PathStep, Unseen};
 use crate::{
+    cross_fit::{Chosen, Rule, cross_fit},
     matrix::{Blocks, Matrix},
     softmax::{self, Examples, narrow},
-    split::{FOLDS, Place, Use},
-    temperature,
+    split::Place,
 };
 use serde::{Deserialize, Serialize};
 use understudy_core::{Error, Result};
@@ -78,15 +79,6 @@ impl HeadParams {
 #[derive(Debug, Clone, PartialEq)]
 pub struct CheckedHeadParams(HeadParams);
 
-/// A step along the regularisation path.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct PathStep {
-    /// Inverse regularisation strength.
-    pub c: f64,
-    /// Mean log loss on the held-out items that choose.
-    pub loss: f64,
-}
-
 /// A fitted head and how it came about.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FittedHead {
@@ -102,6 +94,21 @@ pub struct FittedHead {
     pub n_stop: usize,
     /// Held-out items the temperature was fitted on.
     pub n_calibrate: usize,
+}
+
+impl FittedHead {
+    /// A model fitted on `n` examples at the step that was chosen.
+    pub(crate) fn of(head: Head, n: usize, chosen: Chosen) -> (Self, Unseen) {
+        let fitted = Self {
+            head,
+            c: chosen.path[chosen.step].c,
+            path: chosen.path,
+            n_train: n,
+            n_stop: chosen.n_stop,
+            n_calibrate: chosen.n_calibrate,
+        };
+        (fitted, chosen.unseen)
+    }
 }
 
 /// Examples as numbers.
@@ -123,98 +130,42 @@ impl CheckedHeadParams {
     /// # Errors
     /// `Invalid` when the lengths differ, a label is out of range, or there are fewer than two classes with examples.
     pub fn fit(&self, data: Labelled<'_>) -> Result<FittedHead> {
+        self.fit_and_keep(data).map(|(fitted, _)| fitted)
+    }
+
+    /// As [`CheckedHeadParams::fit`], and what models that had not seen an item say about it: what
+    /// [`crate::rejection`] needs.
+    ///
+    /// # Errors
+    /// As [`CheckedHeadParams::fit`].
+    pub fn fit_and_keep(&self, data: Labelled<'_>) -> Result<(FittedHead, Unseen)> {
         let (n, classes) = (data.embeddings.rows(), data.classes.len());
         if data.labels.len() != n || data.places.len() != n {
             return Err(Error::invalid("fit head: embeddings, labels and places differ in number"));
         }
-        let mut counts = vec![0usize; classes];
-        for &label in data.labels {
-            *counts.get_mut(label).ok_or_else(|| Error::invalid(format!("fit head: label {label} has no name")))? += 1;
-        }
-        if counts.iter().filter(|count| **count > 0).count() < 2 {
-            return Err(Error::invalid("fit head: all examples have the same label; a classifier needs two"));
-        }
-        let held_out = self.hold_out(data);
-        let (chosen, path, temperature) = self.choose(&held_out);
-        let mut x = vec![0.0; classes * (data.embeddings.columns() + 1)];
-        let blocks = Blocks::new(data.embeddings);
-        self.solve(&mut x, &blocks, data.labels, classes, path[chosen].c);
-        let (weights, bias) = narrow(&x, classes);
-        let count = |of: Use| held_out.iter().map(|part| part.of(of).count()).sum();
-        Ok(FittedHead {
-            head: Head::new(data.classes.to_vec(), weights, bias, temperature)?,
-            c: path[chosen].c,
-            n_train: n,
-            n_stop: count(Use::Stop),
-            n_calibrate: count(Use::Calibrate),
-            path,
-        })
-    }
-
-    /// Fits along the path without each held-out fold and keeps what these models say about it.
-    fn hold_out(&self, data: Labelled<'_>) -> Vec<HeldOut> {
-        let classes = data.classes.len();
-        let rounds = if data.labels.len() < self.0.cross_fit_below { FOLDS } else { 1 };
-        let mut parts = Vec::new();
-        for fold in 0..rounds {
-            let (out, rest): (Vec<usize>, Vec<usize>) =
-                (0..data.labels.len()).partition(|&i| data.places[i].fold == fold);
-            if out.is_empty() || rest.is_empty() {
-                continue;
-            }
-            let (train, test) = (data.embeddings.select(&rest), data.embeddings.select(&out));
+        check_labels(data.labels, classes)?;
+        let rule = Rule { steps: &self.0.c, patience: self.0.patience, all_folds_below: self.0.cross_fit_below };
+        let chosen = cross_fit(data.labels, data.places, rule, |rest, out, show| {
+            let (train, test) = (data.embeddings.select(rest), data.embeddings.select(out));
             let labels: Vec<usize> = rest.iter().map(|&i| data.labels[i]).collect();
             let blocks = Blocks::new(&train);
             let mut x = vec![0.0; classes * (train.columns() + 1)];
-            let mut part = HeldOut {
-                labels: out.iter().map(|&i| data.labels[i]).collect(),
-                uses: out.iter().map(|&i| data.places[i].held_out_for).collect(),
-                logits: Vec::new(),
-            };
-            let (mut best, mut since) = (f64::INFINITY, 0);
             for &c in &self.0.c {
                 self.solve(&mut x, &blocks, &labels, classes, c);
                 let logits = logits(&x, &test, classes);
-                part.logits.push(logits.chunks_exact(classes).map(<[f64]>::to_vec).collect());
-                let (loss, n) = part.loss(part.logits.len() - 1);
-                if n > 0 && loss >= best {
-                    since += 1;
-                    // One fold alone decides when it ends; with several, the sum over folds may turn later.
-                    if rounds == 1 && since >= self.0.patience {
-                        break;
-                    }
-                } else {
-                    (best, since) = (loss, 0);
+                if show(logits.chunks_exact(classes).map(<[f64]>::to_vec).collect()).is_break() {
+                    break;
                 }
             }
-            parts.push(part);
-        }
-        parts
-    }
-
-    /// The best step on the stop items, the path, and the temperature on the calibration items.
-    fn choose(&self, parts: &[HeldOut]) -> (usize, Vec<PathStep>, f64) {
-        let steps = parts.iter().map(|part| part.logits.len()).min().unwrap_or(0);
-        let mut path = Vec::new();
-        for (step, &c) in self.0.c.iter().enumerate().take(steps) {
-            let (loss, n) = parts.iter().map(|p| p.loss(step)).fold((0.0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-            if n > 0 {
-                path.push(PathStep { c, loss: loss / n as f64 });
-            }
-        }
-        if path.is_empty() {
-            // Too few items to hold any out: the strongest regularisation, uncalibrated.
-            return (0, vec![PathStep { c: self.0.c[0], loss: f64::NAN }], 1.0);
-        }
-        let chosen = (0..path.len()).min_by(|&a, &b| path[a].loss.total_cmp(&path[b].loss)).unwrap_or(0);
-        let (mut logits, mut labels) = (Vec::new(), Vec::new());
-        for part in parts {
-            for i in part.of(Use::Calibrate) {
-                logits.push(part.logits[chosen][i].clone());
-                labels.push(part.labels[i]);
-            }
-        }
-        (chosen, path, temperature::fit(&logits, &labels))
+            Ok::<_, Error>(())
+        })?;
+        let mut x = vec![0.0; classes * (data.embeddings.columns() + 1)];
+        let blocks = Blocks::new(data.embeddings);
+        let c = chosen.path[chosen.step].c;
+        self.solve(&mut x, &blocks, data.labels, classes, c);
+        let (weights, bias) = narrow(&x, classes);
+        let head = Head::new(data.classes.to_vec(), weights, bias, chosen.temperature)?;
+        Ok(FittedHead::of(head, n, chosen))
     }
 
     /// Moves `x` (weights, then biases) to the minimum for one C.
@@ -224,28 +175,16 @@ impl CheckedHeadParams {
     }
 }
 
-/// What models that had not seen a fold say about it.
-struct HeldOut {
-    labels: Vec<usize>,
-    uses: Vec<Use>,
-    /// One row per item, for each step of the path.
-    logits: Vec<Vec<Vec<f64>>>,
-}
-
-impl HeldOut {
-    fn of(&self, wanted: Use) -> impl Iterator<Item = usize> {
-        (0..self.uses.len()).filter(move |&i| self.uses[i] == wanted)
+/// Every label has a name, and there are two to tell apart.
+pub(crate) fn check_labels(labels: &[usize], classes: usize) -> Result<()> {
+    let mut counts = vec![0usize; classes];
+    for &label in labels {
+        *counts.get_mut(label).ok_or_else(|| Error::invalid(format!("fit head: label {label} has no name")))? += 1;
     }
-
-    /// Sum of the log loss over the stop items, and their number. At its best temperature, because that is what the
-    /// head will run at: weak regularisation is not punished for being too sure of itself.
-    fn loss(&self, step: usize) -> (f64, usize) {
-        let chosen: Vec<usize> = self.of(Use::Stop).collect();
-        let logits: Vec<Vec<f64>> = chosen.iter().map(|&i| self.logits[step][i].clone()).collect();
-        let labels: Vec<usize> = chosen.iter().map(|&i| self.labels[i]).collect();
-        let t = temperature::fit(&logits, &labels);
-        (logits.iter().zip(&labels).map(|(row, &label)| temperature::log_loss(row, label, t)).sum(), chosen.len())
+    if counts.iter().filter(|count| **count > 0).count() < 2 {
+        return Err(Error::invalid("fit head: all examples have the same label; a classifier needs two"));
     }
+    Ok(())
 }
 
 fn logits(x: &[f64], embeddings: &Matrix, classes: usize) -> Vec<f64> {

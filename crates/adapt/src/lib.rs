@@ -4,10 +4,13 @@
 //! Embeddings arrive as numbers: this crate runs no encoder, serves nothing and reads no clock.
 
 pub mod artifact;
+mod cross_fit;
 pub mod head;
 pub mod matrix;
 pub mod metrics;
 pub mod online;
+pub mod rejection;
 mod softmax;
 pub mod split;
 mod temperature;
+pub mod words;

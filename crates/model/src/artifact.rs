@@ -44,6 +44,10 @@ pub enum Body {
     Base,
     /// An encoder of the artifact's own, trained from the base: `config.json`, `model.safetensors`, `tokenizer.json` …
     Encoder,
+    /// No encoder: words and pieces of words, listed in the artifact (`words.safetensors`).
+    Words,
+    /// No encoder: a table with a vector for each token, in the artifact in model2vec's layout.
+    Static,
 }
 
 /// When a text belongs to none of the labels.

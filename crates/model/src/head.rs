@@ -123,6 +123,76 @@ impl Head {
     }
 }
 
+/// A head's weights laid out feature by feature: a sparse row touches only its features' weights, and a dense one is a
+/// sum of long rows that the processor adds eight numbers at a time. A few microseconds for a hundred labels, where
+/// [`Head::predict`] sums carefully in 64 bits.
+#[derive(Debug, Clone)]
+pub struct Columns {
+    labels: Vec<String>,
+    /// Features × classes.
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+    temperature: f64,
+}
+
+impl Columns {
+    /// Lays out a head.
+    #[must_use]
+    pub fn new(head: &Head) -> Self {
+        let (classes, features) = (head.labels.len(), head.dimensions);
+        let mut weights = vec![0.0; classes * features];
+        for (class, row) in head.weights.chunks_exact(features).enumerate() {
+            for (feature, w) in row.iter().enumerate() {
+                weights[feature * classes + class] = *w;
+            }
+        }
+        Self { labels: head.labels.clone(), weights, bias: head.bias.clone(), temperature: head.temperature }
+    }
+
+    /// Labels in the order of the probabilities.
+    #[must_use]
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// Number of features it takes.
+    #[must_use]
+    pub fn features(&self) -> usize {
+        self.weights.len() / self.labels.len()
+    }
+
+    /// Calibrated probabilities of a sparse row; features beyond the last are ignored.
+    #[must_use]
+    pub fn sparse(&self, row: &[(u32, f32)]) -> Vec<f64> {
+        self.of(row.iter().map(|&(feature, x)| (feature as usize, x)))
+    }
+
+    /// Calibrated probabilities of a dense row; features beyond the last are ignored.
+    #[must_use]
+    pub fn dense(&self, row: &[f32]) -> Vec<f64> {
+        self.of(row.iter().copied().enumerate())
+    }
+
+    fn of(&self, row: impl Iterator<Item = (usize, f32)>) -> Vec<f64> {
+        let classes = self.labels.len();
+        let mut scores = self.bias.clone();
+        for (feature, x) in row {
+            if let Some(weights) = self.weights.get(feature * classes..(feature + 1) * classes) {
+                scores.iter_mut().zip(weights).for_each(|(score, w)| *score += x * w);
+            }
+        }
+        let mut probabilities: Vec<f64> = scores.into_iter().map(f64::from).collect();
+        softmax(&mut probabilities, self.temperature);
+        probabilities
+    }
+}
+
+/// Position of the greatest probability, the first among equals.
+#[must_use]
+pub fn likeliest(probabilities: &[f64]) -> usize {
+    argmax(probabilities)
+}
+
 /// Replaces logits by softmax(logits / temperature); the greatest is taken off first, so nothing overflows.
 pub fn softmax(logits: &mut [f64], temperature: f64) {
     let greatest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);

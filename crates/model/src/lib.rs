@@ -11,3 +11,4 @@ pub mod installed;
 pub mod pull;
 pub mod service;
 pub mod tokens;
+pub mod words;

@@ -59,7 +59,7 @@ fn coefficients_and_loss_equal_scikit_learns_at_the_same_c() {
         let largest = difference(weights, &fit.weights).max(difference(bias, &fit.bias));
         let logits = logits(&w, &x, r.classes);
         let rows = logits.chunks_exact(r.classes).zip(&r.labels);
-        let loss = rows.map(|(row, &l)| temperature::log_loss(row, l, 1.0)).sum::<f64>() / r.labels.len() as f64;
+        let loss = rows.map(|(row, &l)| crate::temperature::log_loss(row, l, 1.0)).sum::<f64>() / r.labels.len() as f64;
         println!(
             "C = {}: largest difference of a coefficient {largest:.1e}, of the loss {:.1e}",
             fit.c,
