@@ -17,7 +17,7 @@ cargo xtask COMMAND
   setup               install what the build needs, the Python packages and the browser of the tests, and the models
   demo [ARGS]         build, then `understudy demo ARGS`
   test                setup, then every test: Rust, doc examples, the official clients
-  bench NAME [ARGS]   encoder | users | generation | certificate | sequential | router | gate | stream | forecast | crash;
+  bench NAME [ARGS]   encoder | adapt | users | generation | certificate | sequential | router | gate | stream | forecast | crash;
                       --json prints an object last
   prices --from DIR   renew the price table: DIR as in the data folder, litellm/ and models_dev/; genai-prices from pip
   lint                format, clippy, licences and advisories, spelling, unused dependencies";

@@ -26,6 +26,8 @@ pub struct Unseen {
     pub logits: Vec<Vec<f64>>,
     /// Position of the right class.
     pub labels: Vec<usize>,
+    /// Which example each is.
+    pub items: Vec<usize>,
 }
 
 /// How parts are held out.
@@ -72,6 +74,7 @@ pub(crate) fn cross_fit<E>(
         }
         let mut part = HeldOut {
             labels: out.iter().map(|&i| labels[i]).collect(),
+            items: out.clone(),
             uses: out.iter().map(|&i| places[i].held_out_for).collect(),
             logits: Vec::new(),
         };
@@ -120,6 +123,7 @@ fn choose(parts: &[HeldOut], steps: &[f64]) -> Chosen {
             for i in (0..part.uses.len()).filter(|&i| wanted(part.uses[i])) {
                 pooled.logits.push(part.logits[step][i].clone());
                 pooled.labels.push(part.labels[i]);
+                pooled.items.push(part.items[i]);
             }
         }
         pooled
@@ -132,6 +136,7 @@ fn choose(parts: &[HeldOut], steps: &[f64]) -> Chosen {
 /// What models that had not seen a fold say about it.
 struct HeldOut {
     labels: Vec<usize>,
+    items: Vec<usize>,
     uses: Vec<Use>,
     /// One row per item, for each step of the path.
     logits: Vec<Vec<Vec<f64>>>,

@@ -12,5 +12,6 @@ pub mod online;
 pub mod rejection;
 mod softmax;
 pub mod split;
+pub mod table;
 mod temperature;
 pub mod words;

@@ -7,6 +7,7 @@ use rand_chacha::ChaCha12Rng;
 use std::collections::BTreeMap;
 use understudy_core::{Result, Seed};
 use understudy_model::{artifact::Metric, head::Head};
+use understudy_stats::binomial;
 
 /// Resamples of the bootstrap.
 const RESAMPLES: usize = 1000;
@@ -15,10 +16,13 @@ const BINS: usize = 15;
 
 /// One prediction and the truth.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Item {
-    predicted: usize,
-    label: usize,
-    confidence: f64,
+pub struct Judged {
+    /// Position of what was answered.
+    pub predicted: usize,
+    /// Position of what is right.
+    pub label: usize,
+    /// The probability that was given to the answer.
+    pub confidence: f64,
 }
 
 /// Measures `head` on unseen examples: `accuracy`, `macro_f1`, `ece`. Empty without examples. Intervals are
@@ -30,17 +34,28 @@ pub fn measure(head: &Head, embeddings: &Matrix, labels: &[usize], seed: Seed) -
     let mut items = Vec::with_capacity(labels.len());
     for (row, &label) in labels.iter().enumerate() {
         let prediction = head.predict(embeddings.row(row))?;
-        items.push(Item { predicted: prediction.index, label, confidence: prediction.confidence });
+        items.push(Judged { predicted: prediction.index, label, confidence: prediction.confidence });
     }
+    Ok(measure_judged(&items, head.labels().len(), None, seed))
+}
+
+/// Measures judged answers among `classes`: as [`measure`], and with the position of the class for what is out of scope
+/// also `in_scope_accuracy` and `out_of_scope_recall`, with exact intervals.
+#[must_use]
+pub fn measure_judged(
+    items: &[Judged],
+    classes: usize,
+    outside: Option<usize>,
+    seed: Seed,
+) -> BTreeMap<String, Metric> {
     if items.is_empty() {
-        return Ok(BTreeMap::new());
+        return BTreeMap::new();
     }
-    let classes = head.labels().len();
-    let all = |items: &[Item]| [accuracy(items), macro_f1(items, classes), calibration_error(items)];
-    let estimates = all(&items);
+    let all = |items: &[Judged]| [accuracy(items), macro_f1(items, classes), calibration_error(items)];
+    let estimates = all(items);
     let mut rng = ChaCha12Rng::seed_from_u64(seed.derive("metrics").0);
     let mut draws: [Vec<f64>; 3] = Default::default();
-    let mut resample = items.clone();
+    let mut resample = items.to_vec();
     for _ in 0..RESAMPLES {
         for slot in &mut resample {
             *slot = items[rng.random_range(0..items.len())];
@@ -56,15 +71,27 @@ pub fn measure(head: &Head, embeddings: &Matrix, labels: &[usize], seed: Seed) -
         Metric { estimate, low: low.min(estimate), high: high.max(estimate), n: items.len() as u64 }
     };
     let names = ["accuracy", "macro_f1", "ece"].map(str::to_owned);
-    Ok(names.into_iter().zip(estimates.into_iter().zip(draws).map(metric)).collect())
+    let mut measured: BTreeMap<String, Metric> =
+        names.into_iter().zip(estimates.into_iter().zip(draws).map(metric)).collect();
+    for (name, within) in [("in_scope_accuracy", false), ("out_of_scope_recall", true)] {
+        let Some(outside) = outside else { break };
+        let of = || items.iter().filter(|item| (item.label == outside) == within);
+        let (right, n) = (of().filter(|item| item.predicted == item.label).count() as u64, of().count() as u64);
+        if n > 0 {
+            let bound = binomial::interval(right, n, 0.95);
+            let metric = Metric { estimate: bound.estimate, low: bound.low, high: bound.high, n };
+            measured.insert(name.to_owned(), metric);
+        }
+    }
+    measured
 }
 
-fn accuracy(items: &[Item]) -> f64 {
+fn accuracy(items: &[Judged]) -> f64 {
     items.iter().filter(|item| item.predicted == item.label).count() as f64 / items.len() as f64
 }
 
 /// Mean of the F1 scores of the labels that occur, as predicted or as truth.
-fn macro_f1(items: &[Item], classes: usize) -> f64 {
+fn macro_f1(items: &[Judged], classes: usize) -> f64 {
     let mut counts = vec![(0usize, 0usize, 0usize); classes];
     for item in items {
         counts[item.predicted].1 += 1;
@@ -83,7 +110,7 @@ fn macro_f1(items: &[Item], classes: usize) -> f64 {
 
 /// Mean over items of |confidence − accuracy| within bins of confidence.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a confidence is in [0, 1]")]
-fn calibration_error(items: &[Item]) -> f64 {
+fn calibration_error(items: &[Judged]) -> f64 {
     let mut bins = [(0.0, 0.0); BINS];
     for item in items {
         let (confidence, right) = &mut bins[((item.confidence * BINS as f64) as usize).min(BINS - 1)];
@@ -97,8 +124,8 @@ fn calibration_error(items: &[Item]) -> f64 {
 mod tests {
     use super::*;
 
-    fn item(predicted: usize, label: usize, confidence: f64) -> Item {
-        Item { predicted, label, confidence }
+    fn item(predicted: usize, label: usize, confidence: f64) -> Judged {
+        Judged { predicted, label, confidence }
     }
 
     #[test]
@@ -109,6 +136,16 @@ mod tests {
         assert!((macro_f1(&items, 3) - f64::midpoint(2.0 / 3.0, 4.0 / 5.0)).abs() < 1e-12);
         // Bins: |1.8 − 1| and |1.2 − 2|, over 4 items.
         assert!((calibration_error(&items) - 0.4).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_is_out_of_scope_is_measured_apart() {
+        let items = [item(0, 0, 0.9), item(2, 1, 0.9), item(2, 2, 0.6), item(0, 2, 0.6), item(1, 1, 0.6)];
+        let measured = measure_judged(&items, 3, Some(2), Seed(1));
+        let of = |name: &str| (measured[name].estimate, measured[name].n);
+        assert_eq!(of("in_scope_accuracy"), (2.0 / 3.0, 3));
+        assert_eq!(of("out_of_scope_recall"), (0.5, 2));
+        assert!(!measure_judged(&items, 3, None, Seed(1)).contains_key("out_of_scope_recall"));
     }
 
     #[test]

@@ -84,7 +84,7 @@ mod tests {
     /// Two classes in scope and l2 outside; each item by the log-odds of its first class.
     fn unseen(items: &[(f64, usize)]) -> Unseen {
         let logits = items.iter().map(|(odds, _)| vec![*odds, 0.0, 0.0]).collect();
-        Unseen { logits, labels: items.iter().map(|(_, label)| *label).collect() }
+        Unseen { logits, labels: items.iter().map(|(_, label)| *label).collect(), items: (0..items.len()).collect() }
     }
 
     #[test]

@@ -45,10 +45,10 @@ impl Default for WordsParams {
     fn default() -> Self {
         Self {
             ngrams: NgramParams::default(),
-            c: vec![1.0, 4.0, 16.0, 64.0, 256.0],
+            c: vec![1.0, 4.0, 16.0, 64.0],
             patience: 1,
-            most_passes: 60,
-            tolerance: 3e-4,
+            most_passes: 30,
+            tolerance: 1e-3,
             cross_fit_below: 4000,
         }
     }

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its figures")]
 #![expect(clippy::disallowed_methods, reason = "a bench measures time")]
 
+mod adapt;
 mod certificate;
 mod crash;
 mod encoder;
@@ -28,6 +29,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Bench {
+    /// Train small models: accuracy, speed, and what cheaper kinds of models keep
+    Adapt(adapt::AdaptArgs),
     /// Resample calibration sets: how often is a certificate wrong, and how much does it keep?
     Certificate(certificate::CertificateArgs),
     /// Kill the gateway under load: is every acknowledged request recorded exactly once?
@@ -56,6 +59,7 @@ enum Bench {
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match Cli::parse().bench {
+        Bench::Adapt(args) => adapt::run(&args),
         Bench::Certificate(args) => certificate::run(&args),
         Bench::Crash(args) => crash::run(args).await,
         Bench::Encoder(args) => encoder::run(&args),

@@ -22,6 +22,8 @@ use understudy_model::{
     generate::{Generator, GeneratorOptions},
     installed::{self, Installed},
     service::{EncoderService, ServiceOptions},
+    table::TokenTable,
+    words::Words,
 };
 use understudy_route::{
     AlwaysTry, Router,
@@ -192,13 +194,19 @@ impl Composer {
     /// An artifact with its encoder, ready to answer.
     pub(crate) fn classifier(&self, artifact: &Artifact, models_dir: &Path, threads: usize) -> Result<Classifier> {
         let manifest = artifact.manifest();
+        let name = manifest.name.clone();
+        let max_tokens = manifest.max_tokens as usize;
         // The folder may come to hold another artifact while this one is still loaded.
-        let (dir, content) = match manifest.body {
-            Body::Base => (self.base(artifact, models_dir)?, manifest.base.hash.as_str()),
-            Body::Encoder => (artifact.dir().to_owned(), artifact.hash()),
+        let encoded = |dir: &Path, content: &str| {
+            let encoder = self.encoder_in(dir, content, manifest.dtype.into(), max_tokens, threads)?;
+            Classifier::new(name.clone(), encoder, artifact.head().clone())
         };
-        let encoder = self.encoder_in(&dir, content, manifest.dtype.into(), manifest.max_tokens as usize, threads)?;
-        let classifier = Classifier::new(manifest.name.clone(), encoder, artifact.head().clone())?;
+        let classifier = match manifest.body {
+            Body::Base => encoded(&self.base(artifact, models_dir)?, &manifest.base.hash)?,
+            Body::Encoder => encoded(artifact.dir(), artifact.hash())?,
+            Body::Words => Classifier::of_words(name, Words::read(artifact.dir())?, artifact.head())?,
+            Body::Static => Classifier::of_table(name, TokenTable::read(artifact.dir(), max_tokens)?, artifact.head())?,
+        };
         Ok(classifier.with_out_of_scope(manifest.out_of_scope.clone()))
     }
 

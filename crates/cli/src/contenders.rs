@@ -16,7 +16,7 @@ use understudy_adapt::artifact::Existing;
 use understudy_core::{Embedder, Error, ModelName, Price, Result, Seed, Timestamp};
 use understudy_dataset::{Example, Row, text_hash};
 use understudy_model::{
-    artifact::{Artifact, Dtype, MANIFEST},
+    artifact::{Artifact, Body, Dtype, MANIFEST},
     catalogue::Kind,
     encoder,
     generate::{Generator, GeneratorOptions},
@@ -194,7 +194,12 @@ impl Contenders<'_> {
         let dtype = format!("{:?}", manifest.dtype).to_lowercase();
         Ok(Candidate {
             name: manifest.name.to_string(),
-            what: format!("head on frozen {}, {dtype}, an artifact", manifest.base.name),
+            what: match manifest.body {
+                Body::Base => format!("head on frozen {}, {dtype}, an artifact", manifest.base.name),
+                Body::Encoder => format!("{}, {}, {dtype}, an artifact", manifest.base.name, manifest.method),
+                Body::Words => "linear model of words, an artifact".to_owned(),
+                Body::Static => format!("static embeddings of {}, an artifact", manifest.base.name),
+            },
             fingerprint: artifact.hash().to_owned(),
             source: Source::Live(Arc::new(classifier)),
             price: Some(Price::LOCAL),

@@ -60,7 +60,7 @@ pub(crate) fn trains(name: &str) -> bool {
     unit_interval(name) < TRAIN_SHARE
 }
 
-/// Trains a head for a task from its recorded traffic, registers it and makes it the task's small model.
+/// Trains a small model for a task from its recorded traffic, registers it and makes it the task's small model.
 pub(crate) async fn train_from_traffic(
     store: &Store,
     spec: &TaskSpec,
@@ -84,7 +84,7 @@ pub(crate) async fn train_from_traffic(
     }
     let now = options.created;
     let base = options.base.clone();
-    let trained = training::train_head(examples, options, dir, bar).await?;
+    let trained = training::train(examples, options, dir, bar).await?;
     register(store, &spec.name, &trained.artifact, &base, now).await?;
     Ok(trained)
 }

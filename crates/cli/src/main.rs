@@ -9,6 +9,7 @@ mod contenders;
 mod demo;
 mod deployed;
 mod gateway;
+mod ladder;
 mod learning;
 mod monitor;
 mod pairs;

@@ -1,5 +1,9 @@
-//! Training as a composition: examples → clean → embed → fit → measure → artifact. Used by `adapt finetune`, by
-//! learning from traffic and by the demo.
+//! Training as a composition: examples → clean → see → fit → measure → artifact. Used by `adapt finetune`, by learning
+//! from traffic and by the demo. What is seen of a text depends on the method: an encoder's embedding (here), its words
+//! ([`words`]), or the sum of its tokens' vectors ([`distil`]).
+
+pub(crate) mod distil;
+mod words;
 
 use crate::{clock::SystemClock, compose::cores};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -11,17 +15,19 @@ use std::{
 };
 use understudy_adapt::{
     artifact::{self, Existing, Provenance},
-    head::{FittedHead, HeadParams, Labelled, PathStep},
+    head::{FittedHead, HeadParams, Labelled, PathStep, Unseen},
     matrix::Matrix,
-    metrics,
+    metrics::{self, Judged},
+    rejection::{self, Rejection},
     split::{self, Split},
 };
 use understudy_core::{Clock, Embedder, Error, ModelName, Result, Seed, TaskName, Timestamp, hash::sha256_hex};
 use understudy_dataset::{Cleaned, Conflict, Example, clean};
 use understudy_model::{
-    artifact::{Artifact, BaseModel, Body, Dtype, Metric},
+    artifact::{Artifact, BaseModel, Body, Dtype, Pooling},
     catalogue::Kind,
     encoder::{Encoder, EncoderOptions},
+    head::likeliest,
     installed::{self, Checked, Installed},
     service::{EncoderService, ServiceOptions},
 };
@@ -31,9 +37,20 @@ const BATCH: usize = 64;
 /// Batches under way.
 const BATCHES: usize = 4;
 
-/// How to train a head.
+/// What is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// A head on a frozen encoder.
+    Head,
+    /// A linear model of words; no encoder.
+    Words,
+}
+
+/// How to train.
 #[derive(Debug, Clone)]
 pub(crate) struct TrainOptions {
+    /// What to train.
+    pub(crate) method: Method,
     /// Catalogue name of the encoder.
     pub(crate) base: String,
     /// Where models are installed.
@@ -48,8 +65,10 @@ pub(crate) struct TrainOptions {
     pub(crate) max_tokens: u32,
     /// Share of the examples that only measure.
     pub(crate) test_share: f64,
-    /// How to fit.
+    /// How to fit a head on an encoder.
     pub(crate) params: HeadParams,
+    /// The label of what belongs to none of the others, and the share of the others that rejecting may cost.
+    pub(crate) out_of_scope: Option<(String, f64)>,
     /// Seed of splits and intervals.
     pub(crate) seed: Seed,
     /// Threads of the encoder; 0 uses all.
@@ -65,6 +84,7 @@ pub(crate) struct TrainOptions {
 impl Default for TrainOptions {
     fn default() -> Self {
         Self {
+            method: Method::Head,
             base: "minilm".into(),
             models_dir: PathBuf::new(),
             name: "classifier".into(),
@@ -73,6 +93,7 @@ impl Default for TrainOptions {
             max_tokens: 256,
             test_share: 0.1,
             params: HeadParams::default(),
+            out_of_scope: None,
             seed: Seed(0),
             threads: 0,
             existing: Existing::Keep,
@@ -95,17 +116,138 @@ pub(crate) struct Trained {
     pub(crate) conflicts: Vec<Conflict>,
     /// The regularisation path.
     pub(crate) path: Vec<PathStep>,
+    /// How texts out of scope are told, and how well that worked on what chose it.
+    pub(crate) rejection: Option<Rejection>,
     /// Time to embed.
     pub(crate) embedding: Duration,
     /// Time to fit and measure.
     pub(crate) fitting: Duration,
 }
 
-/// Trains a head on `examples` and writes the artifact to `dir`. `bar` counts the texts that are embedded.
+/// Trains a model on `examples` and writes the artifact to `dir`. `bar` counts the texts that are embedded.
 ///
 /// # Errors
 /// `NotFound` when the base model is not installed, `Data` when the examples cannot be learnt from, whatever writing
 /// the artifact reports.
+pub(crate) async fn train(
+    examples: Vec<Example>,
+    options: TrainOptions,
+    dir: &Path,
+    bar: &ProgressBar,
+) -> Result<Trained> {
+    match options.method {
+        Method::Head => train_head(examples, options, dir, bar).await,
+        Method::Words => words::train(examples, options, dir).await,
+    }
+}
+
+/// Examples, cleaned and divided.
+struct Material {
+    cleaned: Cleaned,
+    split: Split,
+}
+
+impl Material {
+    fn new(examples: Vec<Example>, options: &TrainOptions) -> Result<Self> {
+        let cleaned = clean(examples);
+        let split = split::split(&cleaned.examples, options.test_share, options.seed)?;
+        Ok(Self { cleaned, split })
+    }
+
+    fn texts(&self, of: &[usize]) -> Vec<&str> {
+        of.iter().map(|&i| self.cleaned.examples[i].text.as_str()).collect()
+    }
+
+    /// Positions of labels in the split's classes.
+    fn labels(&self, of: &[usize]) -> Vec<usize> {
+        let label = |&i: &usize| {
+            let label = &self.cleaned.examples[i].label;
+            self.split.classes.binary_search(label).expect("the split lists every label, sorted")
+        };
+        of.iter().map(label).collect()
+    }
+}
+
+/// A fitted model of any method, before it is measured and written.
+struct Product {
+    fitted: FittedHead,
+    unseen: Unseen,
+    base: BaseModel,
+    body: Body,
+    method: &'static str,
+    files: BTreeMap<String, Vec<u8>>,
+    dtype: Dtype,
+    max_tokens: u32,
+    pooling: Pooling,
+}
+
+/// Chooses how to reject, measures on the test examples and writes. `probabilities` are of the test examples, in order.
+fn finish(
+    material: Material,
+    options: TrainOptions,
+    product: Product,
+    probabilities: &[Vec<f64>],
+    dir: &Path,
+    took: (Duration, Duration),
+) -> Result<Trained> {
+    let head = &product.fitted.head;
+    let choose = |(label, allowance): &(String, f64)| {
+        rejection::choose(&product.unseen, head.temperature(), head.labels(), label, *allowance)
+    };
+    let rejection = options.out_of_scope.as_ref().map(choose).transpose()?;
+    let rule = rejection.as_ref().map(|rejection| rejection.rule.clone());
+    // The label for what is out of scope may be none of the head's: then it comes after them.
+    let position = |label: &str| head.labels().iter().position(|known| known == label).unwrap_or(head.labels().len());
+    let judged = |(p, label): (&Vec<f64>, usize)| match &rule {
+        Some(rule) => {
+            let (answer, confidence) = rule.apply(head.labels(), p);
+            Judged { predicted: position(answer), label, confidence }
+        }
+        None => Judged { predicted: likeliest(p), label, confidence: p[likeliest(p)] },
+    };
+    let items: Vec<Judged> = probabilities.iter().zip(material.labels(&material.split.test)).map(judged).collect();
+    let outside = rule.as_ref().map(|rule| position(&rule.label));
+    let metrics = metrics::measure_judged(&items, head.labels().len() + 1, outside, options.seed);
+    let provenance = Provenance {
+        name: options.name,
+        task: options.task,
+        base: product.base,
+        body: product.body,
+        method: product.method.into(),
+        files: product.files,
+        out_of_scope: rule,
+        dtype: product.dtype,
+        max_tokens: product.max_tokens,
+        pooling: product.pooling,
+        metrics,
+        data_hash: material.cleaned.data_hash(),
+        seed: options.seed,
+        parent: options.parent,
+        created: options.created,
+    };
+    let artifact = artifact::write(dir, &product.fitted, provenance, options.existing)?;
+    Ok(Trained {
+        artifact,
+        examples: material.cleaned.examples.len(),
+        duplicates: material.cleaned.duplicates,
+        conflicts: material.cleaned.conflicts,
+        path: product.fitted.path,
+        rejection,
+        embedding: took.0,
+        fitting: took.1,
+    })
+}
+
+/// Runs heavy work on a thread of its own.
+async fn heavy<T: Send + 'static>(what: &str, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| Error::internal(format!("{what}: {e}")))?
+}
+
+/// Trains a head on a frozen encoder.
+///
+/// # Errors
+/// As [`train`].
 pub(crate) async fn train_head(
     examples: Vec<Example>,
     options: TrainOptions,
@@ -114,54 +256,56 @@ pub(crate) async fn train_head(
 ) -> Result<Trained> {
     let clock = SystemClock::new();
     let params = options.params.clone().check()?;
-    let cleaned = clean(examples);
-    let split = split::split(&cleaned.examples, options.test_share, options.seed)?;
-    let installed = installed::load(&options.models_dir, &options.base)?;
-    if installed.kind != Kind::Encoder {
-        return Err(Error::invalid(format!("train on `{}`: it is not an encoder", options.base)).with_param("base"));
-    }
+    let material = Material::new(examples, &options)?;
+    let installed = encoder_named(&options)?;
     let encoder =
         EncoderOptions { dtype: options.dtype.into(), max_tokens: options.max_tokens as usize, pooling: None };
     let encoder = Encoder::load(installed.dir(), &encoder)?;
     let pooling = encoder.pooling().into();
     let max_tokens = u32::try_from(encoder.max_tokens()).unwrap_or(u32::MAX);
-    bar.set_length(cleaned.examples.len() as u64);
-    let embeddings = embed(encoder, &cleaned, options.threads, bar).await?;
+    bar.set_length(material.cleaned.examples.len() as u64);
+    let embeddings = embed(encoder, &material.cleaned, options.threads, bar).await?;
     let embedding = clock.monotonic();
-    let seed = options.seed;
-    let fit = move || {
-        let (fitted, metrics) = fit(&params, &embeddings, &cleaned, &split, seed)?;
-        Ok::<_, Error>((fitted, metrics, cleaned))
-    };
-    let fitted = tokio::task::spawn_blocking(fit).await;
-    let (fitted, metrics, cleaned) = fitted.map_err(|e| Error::internal(format!("fit head: {e}")))??;
-    let provenance = Provenance {
-        name: options.name,
-        task: options.task,
-        base: base_model(&installed),
-        body: Body::Base,
-        method: "head".into(),
-        files: BTreeMap::new(),
-        out_of_scope: None,
-        dtype: options.dtype,
-        max_tokens,
-        pooling,
-        metrics,
-        data_hash: cleaned.data_hash(),
-        seed,
-        parent: options.parent,
-        created: options.created,
-    };
-    let artifact = artifact::write(dir, &fitted, provenance, options.existing)?;
-    Ok(Trained {
-        artifact,
-        examples: cleaned.examples.len(),
-        duplicates: cleaned.duplicates,
-        conflicts: cleaned.conflicts,
-        path: fitted.path,
-        embedding,
-        fitting: clock.monotonic().saturating_sub(embedding),
+    let base = base_model(&installed);
+    let dir = dir.to_owned();
+    heavy("fit head", move || {
+        let labels = material.labels(&material.split.learn);
+        let (fitted, unseen) = params.fit_and_keep(Labelled {
+            embeddings: &embeddings.select(&material.split.learn),
+            labels: &labels,
+            places: &material.split.places,
+            classes: &material.split.classes,
+        })?;
+        let probabilities = |&i: &usize| Ok(fitted.head.predict(embeddings.row(i))?.probabilities);
+        let probabilities = material.split.test.iter().map(probabilities).collect::<Result<Vec<_>>>()?;
+        let (files, dtype) = (BTreeMap::new(), options.dtype);
+        let product =
+            Product { fitted, unseen, base, body: Body::Base, method: "head", files, dtype, max_tokens, pooling };
+        let fitting = clock.monotonic().saturating_sub(embedding);
+        finish(material, options, product, &probabilities, &dir, (embedding, fitting))
     })
+    .await
+}
+
+/// Texts a second that the options' encoder embeds, from a sample.
+pub(crate) async fn embeddings_per_s(sample: &[Example], options: &TrainOptions) -> Result<f64> {
+    let installed = encoder_named(options)?;
+    let encoder =
+        EncoderOptions { dtype: options.dtype.into(), max_tokens: options.max_tokens as usize, pooling: None };
+    let encoder = Encoder::load(installed.dir(), &encoder)?;
+    let sample = Cleaned { examples: sample.to_vec(), duplicates: 0, conflicts: Vec::new() };
+    let clock = SystemClock::new();
+    embed(encoder, &sample, options.threads, &ProgressBar::hidden()).await?;
+    Ok(sample.examples.len() as f64 / clock.monotonic().as_secs_f64().max(1e-6))
+}
+
+/// The installed encoder that the options name.
+fn encoder_named(options: &TrainOptions) -> Result<Installed> {
+    let installed = installed::load(&options.models_dir, &options.base)?;
+    if installed.kind != Kind::Encoder {
+        return Err(Error::invalid(format!("train on `{}`: it is not an encoder", options.base)).with_param("base"));
+    }
+    Ok(installed)
 }
 
 /// Name and content of an installed encoder. Files that were made here from the others do not count.
@@ -203,25 +347,4 @@ async fn embed(encoder: Encoder, data: &Cleaned, threads: usize, bar: &ProgressB
         rows[index] = vector;
     }
     Matrix::from_rows(&rows)
-}
-
-fn fit(
-    params: &understudy_adapt::head::CheckedHeadParams,
-    embeddings: &Matrix,
-    data: &Cleaned,
-    split: &Split,
-    seed: Seed,
-) -> Result<(FittedHead, BTreeMap<String, Metric>)> {
-    let label =
-        |&i: &usize| split.classes.binary_search(&data.examples[i].label).expect("the split lists every label, sorted");
-    let labels: Vec<usize> = split.learn.iter().map(label).collect();
-    let fitted = params.fit(Labelled {
-        embeddings: &embeddings.select(&split.learn),
-        labels: &labels,
-        places: &split.places,
-        classes: &split.classes,
-    })?;
-    let labels: Vec<usize> = split.test.iter().map(label).collect();
-    let metrics = metrics::measure(&fitted.head, &embeddings.select(&split.test), &labels, seed)?;
-    Ok((fitted, metrics))
 }

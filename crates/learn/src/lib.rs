@@ -6,6 +6,7 @@
 pub mod boost;
 pub mod cholesky;
 pub mod confident;
+pub mod eigen;
 pub mod groups;
 pub mod isotonic;
 pub mod lbfgs;

@@ -1,8 +1,10 @@
-//! An encoder with a head on it: a [`Backend`] that answers with a label and how sure it is.
+//! A head on what it sees of a text: a [`Backend`] that answers with a label and how sure it is.
 
 use crate::artifact::OutOfScope;
-use crate::head::Head;
+use crate::head::{Columns, Head, likeliest};
 use crate::service::EncoderService;
+use crate::table::TokenTable;
+use crate::words::Words;
 use futures_util::future::{BoxFuture, FutureExt};
 use std::sync::Arc;
 use understudy_core::{
@@ -12,10 +14,20 @@ use understudy_core::{
 /// A classifier in this process. Several may share one encoder service.
 pub struct Classifier {
     name: ModelName,
-    encoder: Arc<EncoderService>,
-    head: Head,
+    body: Body,
+    labels: Vec<String>,
     out_of_scope: Option<OutOfScope>,
     capabilities: Capabilities,
+}
+
+/// What is seen of a text, with the head on it.
+enum Body {
+    /// The embedding of an encoder.
+    Encoder(Arc<EncoderService>, Head),
+    /// Words and pieces of words.
+    Words(Words, Columns),
+    /// Sums of token vectors.
+    Table(Box<TokenTable>, Columns),
 }
 
 /// What a classifier makes of a text.
@@ -27,7 +39,7 @@ pub struct Classified {
     pub confidence: Confidence,
     /// Calibrated probability of each label, in the head's order.
     pub probabilities: Vec<f64>,
-    /// Tokens read.
+    /// Tokens read; of a model of words, known terms.
     pub tokens: usize,
     /// True when the text went on after what was read.
     pub truncated: bool,
@@ -39,14 +51,29 @@ impl Classifier {
     /// # Errors
     /// `Data` when the head was fitted on vectors of another length.
     pub fn new(name: ModelName, encoder: Arc<EncoderService>, head: Head) -> Result<Self> {
-        let (have, want) = (encoder.encoder().dimensions(), head.dimensions());
-        if have != want {
-            return Err(Error::data(format!(
-                "load classifier {name}: its head takes {want} dimensions, encoder {} gives {have}; fit it again on \
-                 this encoder",
-                encoder.encoder().name()
-            )));
-        }
+        fits(&name, &head, encoder.encoder().dimensions(), encoder.encoder().name().as_str())?;
+        Ok(Self::with(name, head.labels().to_vec(), Body::Encoder(encoder, head)))
+    }
+
+    /// Puts a head on words.
+    ///
+    /// # Errors
+    /// `Data` when the head was fitted on another list of words.
+    pub fn of_words(name: ModelName, words: Words, head: &Head) -> Result<Self> {
+        fits(&name, head, words.ngrams().width(), "of words")?;
+        Ok(Self::with(name, head.labels().to_vec(), Body::Words(words, Columns::new(head))))
+    }
+
+    /// Puts a head on a token table.
+    ///
+    /// # Errors
+    /// `Data` when the head was fitted on vectors of another length.
+    pub fn of_table(name: ModelName, table: TokenTable, head: &Head) -> Result<Self> {
+        fits(&name, head, table.width(), "of token vectors")?;
+        Ok(Self::with(name, head.labels().to_vec(), Body::Table(Box::new(table), Columns::new(head))))
+    }
+
+    fn with(name: ModelName, labels: Vec<String>, body: Body) -> Self {
         let capabilities = Capabilities {
             place: Place::Local,
             context_tokens: None,
@@ -55,7 +82,7 @@ impl Classifier {
             many_choices: false,
             languages: Vec::new(),
         };
-        Ok(Self { name, encoder, head, out_of_scope: None, capabilities })
+        Self { name, body, labels, out_of_scope: None, capabilities }
     }
 
     /// Answers `rule`'s label for texts that belong to none of the others.
@@ -68,7 +95,7 @@ impl Classifier {
     /// Its labels, in the order of the probabilities.
     #[must_use]
     pub fn labels(&self) -> &[String] {
-        self.head.labels()
+        &self.labels
     }
 
     /// Classifies one text.
@@ -76,21 +103,63 @@ impl Classifier {
     /// # Errors
     /// What [`EncoderService::embed_one`] and [`Head::predict`] fail with.
     pub async fn classify(&self, text: String) -> Result<Classified> {
-        let embedded = self.encoder.embed_one(text).await?;
-        let prediction = self.head.predict(&embedded.vector)?;
+        match &self.body {
+            Body::Encoder(encoder, head) => {
+                let embedded = encoder.embed_one(text).await?;
+                let prediction = head.predict(&embedded.vector)?;
+                self.judged(prediction.probabilities, embedded.tokens, embedded.truncated)
+            }
+            // Microseconds for a text of some length: not worth a thread of its own.
+            Body::Words(..) | Body::Table(..) => self.classify_now(&text),
+        }
+    }
+
+    /// Classifies one text on the calling thread.
+    ///
+    /// # Errors
+    /// `Invalid` when the model has an encoder, whose work waits for a worker; what tokenising fails with.
+    pub fn classify_now(&self, text: &str) -> Result<Classified> {
+        match &self.body {
+            Body::Encoder(..) => Err(Error::invalid(format!("classify with {} at once: it has an encoder", self.name))),
+            Body::Words(words, head) => {
+                let row = words.ngrams().vector(text);
+                self.judged(head.sparse(&row), row.len(), Words::truncates(text))
+            }
+            Body::Table(table, head) => {
+                let embedded = table.embed(text)?;
+                self.judged(head.dense(&embedded.vector), embedded.tokens, embedded.truncated)
+            }
+        }
+    }
+
+    fn judged(&self, probabilities: Vec<f64>, tokens: usize, truncated: bool) -> Result<Classified> {
         let (label, confidence) = match &self.out_of_scope {
-            Some(rule) => rule.apply(self.head.labels(), &prediction.probabilities),
-            None => (prediction.label, prediction.confidence),
+            Some(rule) => rule.apply(&self.labels, &probabilities),
+            None => {
+                let index = likeliest(&probabilities);
+                (self.labels[index].as_str(), probabilities[index])
+            }
         };
         Ok(Classified {
             label: label.to_owned(),
             // A sum of rounded probabilities may exceed 1 by an ulp.
             confidence: Confidence::new(confidence.clamp(0.0, 1.0))?,
-            probabilities: prediction.probabilities,
-            tokens: embedded.tokens,
-            truncated: embedded.truncated,
+            probabilities,
+            tokens,
+            truncated,
         })
     }
+}
+
+fn fits(name: &ModelName, head: &Head, have: usize, what: &str) -> Result<()> {
+    let want = head.dimensions();
+    if have == want {
+        return Ok(());
+    }
+    Err(Error::data(format!(
+        "load classifier {name}: its head takes {want} dimensions, encoder {what} gives {have}; fit it again on this \
+         encoder"
+    )))
 }
 
 impl Backend for Classifier {

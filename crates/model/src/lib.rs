@@ -10,5 +10,7 @@ pub mod head;
 pub mod installed;
 pub mod pull;
 pub mod service;
+pub mod table;
 pub mod tokens;
+pub mod wordpiece;
 pub mod words;

@@ -1,4 +1,7 @@
-//! `understudy adapt finetune`: a small model from labelled examples or from a task's recorded traffic.
+//! `understudy adapt`: small models from labelled examples or from a task's recorded traffic.
+
+mod auto;
+mod distil;
 
 use super::Context;
 use crate::{
@@ -10,7 +13,7 @@ use crate::{
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 use std::path::{Path, PathBuf};
-use understudy_adapt::artifact::Existing;
+use understudy_adapt::{artifact::Existing, rejection};
 use understudy_core::{Clock, Error, ModelName, Result, Seed, TaskName, Timestamp};
 use understudy_dataset::{self as dataset, Example, Fields, Teacher};
 use understudy_model::artifact::Dtype;
@@ -21,6 +24,10 @@ use understudy_store::{Store, StoreOptions};
 pub(crate) enum AdaptCommand {
     /// Train a small model on labelled examples, or on a task's recorded traffic
     Finetune(FinetuneArgs),
+    /// Make a smaller model of a model: a token table that classifies in microseconds
+    Distil(distil::DistilArgs),
+    /// Train from the cheapest kind of model to the dearest, certify each, and pick the cheapest that keeps most
+    Auto(auto::AutoArgs),
 }
 
 #[derive(Debug, Args)]
@@ -55,6 +62,13 @@ pub(crate) struct FinetuneArgs {
     /// Number type of the encoder
     #[arg(long, value_enum, default_value_t = DtypeArg::Int8)]
     dtype: DtypeArg,
+    /// The label of what belongs to none of the others: examples with it teach what is outside, and texts that are like
+    /// nothing known get it too
+    #[arg(long, value_name = "LABEL")]
+    out_of_scope: Option<String>,
+    /// Share of the texts in scope that may be rejected wrongly; the threshold is chosen on held-out training examples
+    #[arg(long, default_value_t = rejection::ALLOWANCE, value_name = "SHARE", requires = "out_of_scope")]
+    out_of_scope_cost: f64,
     /// Tokens after which texts are cut
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=8192))]
     max_tokens: u32,
@@ -76,6 +90,8 @@ pub(crate) struct FinetuneArgs {
 enum Method {
     /// A linear head on the frozen encoder: seconds on a CPU
     Head,
+    /// A linear model of words, word pairs and pieces of words: no encoder, microseconds a text
+    Words,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -86,15 +102,25 @@ enum DtypeArg {
     Int8,
 }
 
+impl From<DtypeArg> for Dtype {
+    fn from(dtype: DtypeArg) -> Self {
+        match dtype {
+            DtypeArg::F32 => Self::F32,
+            DtypeArg::Int8 => Self::Int8,
+        }
+    }
+}
+
 /// Runs the command.
 pub(crate) async fn run(command: AdaptCommand, context: &Context) -> Result<()> {
     match command {
         AdaptCommand::Finetune(args) => finetune(args, context).await,
+        AdaptCommand::Distil(args) => distil::run(args, context).await,
+        AdaptCommand::Auto(args) => auto::run(args, context).await,
     }
 }
 
 async fn finetune(args: FinetuneArgs, context: &Context) -> Result<()> {
-    let Method::Head = args.method;
     let now = SystemClock::new().now();
     let options = options(&args, context, now);
     let bar = terminal::progress(0, "embedding");
@@ -104,7 +130,7 @@ async fn finetune(args: FinetuneArgs, context: &Context) -> Result<()> {
             let Some(out) = &args.out else {
                 return Err(Error::invalid("train on a file: --out names the folder of the new model"));
             };
-            training::train_head(examples, options, out, &bar).await
+            training::train(examples, options, out, &bar).await
         }
         (None, Some(task)) => from_traffic(task, &args, options, context, &bar).await,
         (None, None) => Err(Error::invalid("train: --data names a file of examples, --task a task with traffic")),
@@ -117,17 +143,20 @@ async fn finetune(args: FinetuneArgs, context: &Context) -> Result<()> {
 
 fn options(args: &FinetuneArgs, context: &Context, created: Timestamp) -> TrainOptions {
     let folder = || args.out.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-    let name = args.name.clone().or_else(|| args.task.as_ref().map(|task| format!("{task}-{}", args.base)));
+    let kind = if args.method == Method::Words { "words" } else { &args.base };
+    let name = args.name.clone().or_else(|| args.task.as_ref().map(|task| format!("{task}-{kind}")));
     TrainOptions {
+        method: match args.method {
+            Method::Head => training::Method::Head,
+            Method::Words => training::Method::Words,
+        },
         base: args.base.clone(),
         models_dir: context.models_dir.clone(),
         name: ModelName::new(name.or_else(folder).unwrap_or_else(|| "classifier".to_owned())),
         task: args.task.as_deref().map(TaskName::from),
-        dtype: match args.dtype {
-            DtypeArg::F32 => Dtype::F32,
-            DtypeArg::Int8 => Dtype::Int8,
-        },
+        dtype: args.dtype.into(),
         max_tokens: args.max_tokens,
+        out_of_scope: args.out_of_scope.clone().map(|label| (label, args.out_of_scope_cost)),
         test_share: args.test_share,
         seed: Seed(args.seed),
         threads: args.threads,
@@ -165,7 +194,12 @@ fn read(file: &Path, args: &FinetuneArgs) -> Result<Vec<Example>> {
         let teacher = if teacher == "gold" { Teacher::Gold } else { Teacher::Model(teacher.clone()) };
         return dataset::from_outcomes(&read_outcomes(file)?, &teacher);
     }
-    let fields = Fields { text: args.text.clone(), label: args.label.clone(), ..Fields::default() };
+    read_examples(file, args.text.as_deref(), args.label.as_deref())
+}
+
+/// Labelled examples from a file, and a line about how it was understood.
+fn read_examples(file: &Path, text: Option<&str>, label: Option<&str>) -> Result<Vec<Example>> {
+    let fields = Fields { text: text.map(str::to_owned), label: label.map(str::to_owned), ..Fields::default() };
     let data = dataset::read(file, &fields)?;
     terminal::note(format_args!("  {}", super::pilot::data::understood(&data)));
     data.examples()
@@ -185,6 +219,11 @@ fn summary(trained: &Trained) -> serde_json::Value {
         "conflicts": trained.conflicts.len(),
         "temperature": trained.artifact.head().temperature(),
         "path": trained.path,
+        "out_of_scope": trained.rejection.as_ref().map(|r| json!({
+            "label": r.rule.label, "threshold": r.rule.threshold, "held_out_inside": r.inside,
+            "held_out_inside_right": r.inside_right, "held_out_outside": r.outside,
+            "held_out_outside_told": r.outside_told,
+        })),
         "metrics": trained.artifact.manifest().metrics,
     })
 }
@@ -203,18 +242,25 @@ fn show(trained: &Trained) {
         }
     }
     terminal::say(format_args!(
-        "  {} on {}: {} labels, learned from {} of {} examples in {:.1} s (embedding {:.1} s)",
+        "  {} on {} ({}): {} labels, learned from {} of {} examples in {:.1} s (embedding {:.1} s)",
         manifest.name,
         manifest.base.name,
+        manifest.method,
         manifest.labels.len(),
         manifest.n_train,
         trained.examples,
         (trained.embedding + trained.fitting).as_secs_f64(),
         trained.embedding.as_secs_f64()
     ));
+    if let Some(r) = &trained.rejection {
+        terminal::say(format_args!(
+            "  `{}` below {:.3}: on held-out examples {} of {} in scope are answered rightly, {} of {} outside are told",
+            r.rule.label, r.rule.threshold, r.inside_right, r.inside, r.outside_told, r.outside
+        ));
+    }
     for (name, metric) in &manifest.metrics {
         terminal::say(format_args!(
-            "  {name:<10} {:.4}   95 % interval {:.4} – {:.4}, n = {}",
+            "  {name:<19} {:.4}   95 % interval {:.4} – {:.4}, n = {}",
             metric.estimate, metric.low, metric.high, metric.n
         ));
     }
