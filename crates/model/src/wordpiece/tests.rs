@@ -111,8 +111,10 @@ proptest! {
 /// Every text of the classification data sets, with MiniLM's own vocabulary.
 #[test]
 fn tokens_equal_those_of_the_crate_on_real_texts() {
+    #[expect(clippy::disallowed_methods, reason = "tests find the data folder by the environment")]
     let data = std::env::var("UNDERSTUDY_DATA")
         .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data").to_owned());
+    #[expect(clippy::disallowed_methods, reason = "tests find installed models as the command line does")]
     let home = std::env::var("HOME").unwrap_or_default();
     let tokenizer = Path::new(&home).join(".understudy/models/minilm/tokenizer.json");
     let data = Path::new(&data).join("classification");
