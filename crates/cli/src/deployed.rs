@@ -110,7 +110,7 @@ fn named(name: &str, config: &Config) -> Result<Option<String>> {
 fn gate(path: &Path, spec: &TaskSpec, tells: Tells) -> Result<FittedGate> {
     let json = std::fs::read_to_string(path)
         .map_err(|e| Error::not_found(format!("read the gate of task `{}`, {}: {e}", spec.name, path.display())))?;
-    let of = |e: Error| e.context(&format!("serve task `{}` with gate {}", spec.name, path.display()));
+    let of = |e: Error| e.context(format!("serve task `{}` with gate {}", spec.name, path.display()));
     let gate = FittedGate::from_json(&json).map_err(of)?;
     gate.check_served(tells).map_err(of)?;
     Ok(gate)

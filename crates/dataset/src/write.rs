@@ -137,9 +137,12 @@ fn messages(row: &Row, answer: Option<String>) -> Vec<Value> {
     messages
 }
 
-/// The columns of a table: names, and the value of a row. Only those that some row fills.
-fn columns(rows: &[Row]) -> Vec<(&'static str, fn(&Row) -> Option<&str>)> {
-    let all: [(&'static str, fn(&Row) -> Option<&str>); 8] = [
+/// A column of a table: its name, and its value in a row.
+type Column = (&'static str, fn(&Row) -> Option<&str>);
+
+/// The columns of a table. Only those that some row fills.
+fn columns(rows: &[Row]) -> Vec<Column> {
+    let all: [Column; 8] = [
         ("id", |row| Some(&row.id)),
         ("text", |row| Some(&row.text)),
         ("label", |row| row.label.as_deref()),

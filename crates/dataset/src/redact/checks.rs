@@ -12,7 +12,7 @@ pub(super) fn luhn(digits: &[u8]) -> bool {
             (_, value) => 2 * value,
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 /// ISO 7064 mod 97-10 over letters and digits, as an IBAN has it: the first four go behind the others.

@@ -172,9 +172,8 @@ fn spanish(bytes: &[u8]) -> Vec<(usize, usize)> {
         if plain.len() != 9 {
             continue;
         }
-        match plain[0].to_ascii_uppercase() {
-            first @ b'X'..=b'Z' => plain[0] = first - b'X' + b'0',
-            _ => {}
+        if let first @ b'X'..=b'Z' = plain[0].to_ascii_uppercase() {
+            plain[0] = first - b'X' + b'0';
         }
         let number = plain[..8]
             .iter()
