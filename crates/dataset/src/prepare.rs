@@ -19,6 +19,9 @@ use understudy_core::{Error, Result, Seed};
 
 pub use classes::ClassCount;
 
+/// Share of doubted labels from which the doubt falls on the classifier that has it.
+const MOST_DOUBTED: f64 = 0.3;
+
 /// What to do with rows that should not train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unfit {
@@ -184,6 +187,15 @@ pub fn prepare(data: Dataset, against: &[Dataset], how: &Preparation, step: &dyn
         step("looking for wrong labels");
         prepared.doubts = doubts::find(&rows, how.seed);
         if let (LabelErrors::Drop, Some(found)) = (how.label_errors, &prepared.doubts) {
+            if found.share.estimate > MOST_DOUBTED {
+                return Err(Error::data(format!(
+                    "prepare {name}: {} of {} labels are doubted, by a classifier on words that agrees with only {:.0} % of \
+                     all: its doubts say nothing here; prepare without --drop-label-errors and look at them",
+                    found.candidates.len(),
+                    found.n,
+                    100.0 * found.agreement.estimate
+                )));
+            }
             let doubted: BTreeMap<&str, &str> =
                 found.candidates.iter().map(|d| (d.id.as_str(), d.suggested.as_str())).collect();
             let why = |row: &Row| doubted.get(row.id.as_str()).map(|s| (*s).to_owned());
