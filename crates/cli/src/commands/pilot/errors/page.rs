@@ -2,7 +2,11 @@
 
 use super::{interval, kind, one_line};
 use understudy_pilot::{
-    errors::{Report as Found, ambiguous::Reason, slices::Slice},
+    errors::{
+        Report as Found,
+        ambiguous::Reason,
+        slices::{Kind, Slice},
+    },
     metrics::Metric,
     report::{
         Block, Cell, Column, Figure, KeyFigure, Report, Section, Table,
@@ -51,7 +55,11 @@ pub(super) fn page(found: &Found) -> Report {
 }
 
 fn place(slice: &Slice) -> String {
-    format!("{} is {}", kind(slice.kind), one_line(&slice.name, 40))
+    match (slice.kind, slice.name.split_once(": ")) {
+        // A cluster is numbered and named by its words.
+        (Kind::Cluster, Some((_, words))) => format!("it reads like “{}”", one_line(words, 40)),
+        _ => format!("{} is {}", kind(slice.kind), one_line(&slice.name, 40)),
+    }
 }
 
 fn key_figures(found: &Found, worse: usize) -> Vec<KeyFigure> {
