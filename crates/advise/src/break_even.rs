@@ -36,6 +36,18 @@ pub struct Point {
     pub large: Money,
 }
 
+impl Point {
+    /// What one choice costs.
+    #[must_use]
+    pub const fn cost(&self, choice: Choice) -> Money {
+        match choice {
+            Choice::Small => self.small,
+            Choice::Hybrid => self.hybrid,
+            Choice::Large => self.large,
+        }
+    }
+}
+
 /// Finds the break-even of a choice against the large model alone.
 ///
 /// Between two machine counts costs are linear in the volume, so that each such piece holds at most one crossing; the

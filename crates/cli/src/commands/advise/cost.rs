@@ -136,18 +136,7 @@ fn chart(costing: &Costing) -> Chart<'static> {
     let series = |choice: Choice, mark: char| Series {
         mark,
         name: choice.as_str().to_owned(),
-        points: costing
-            .curve
-            .iter()
-            .map(|p| {
-                let cost = match choice {
-                    Choice::Small => p.small,
-                    Choice::Hybrid => p.hybrid,
-                    Choice::Large => p.large,
-                };
-                (p.requests_per_month as f64, cost.usd())
-            })
-            .collect(),
+        points: costing.curve.iter().map(|p| (p.requests_per_month as f64, p.cost(choice).usd())).collect(),
     };
     Chart {
         x_title: "requests a month",

@@ -129,14 +129,7 @@ fn costs(costing: &Costing) -> Section {
         points: costing
             .curve
             .iter()
-            .map(|p| {
-                let cost = match choice {
-                    Choice::Small => p.small,
-                    Choice::Hybrid => p.hybrid,
-                    Choice::Large => p.large,
-                };
-                (p.requests_per_month as f64, cost.usd())
-            })
+            .map(|p| (p.requests_per_month as f64, p.cost(choice).usd()))
             .filter(|p| p.0 > 0.0 && p.1 > 0.0)
             .collect(),
     };
