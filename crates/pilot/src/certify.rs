@@ -93,7 +93,7 @@ impl Report {
     }
 }
 
-/// What the loss is averaged over, and the order in which graded losses are bet on.
+/// What the loss is averaged over, and the seed of what is random in the test of graded losses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
     /// All requests, or the kept ones.
@@ -119,8 +119,9 @@ pub fn certify(items: &[Item], terms: &Terms, grid: &Grid) -> Result<Report> {
     certify_scored(&scored, terms, Rule::default(), grid)
 }
 
-/// As [`certify`], for losses of every kind, over all requests or over the kept ones. Graded losses are tested by
-/// betting. Over kept answers a tenth of the items, drawn by `rule.order`, only tells where to start the search.
+/// As [`certify`], for losses of every kind, over all requests or over the kept ones. Graded losses are counted after a
+/// coin each, or bet on, whichever a twentieth of the items says will show more; over kept answers a tenth of the items
+/// also tells where to start the search. `rule.order` draws those items and the coins.
 ///
 /// # Errors
 /// As [`certify`], and when a loss is outside the range of its kind.
@@ -130,6 +131,8 @@ pub fn certify_scored(items: &[Scored], terms: &Terms, rule: Rule, grid: &Grid) 
     let search = Search { size, loss: terms.loss, per: rule.per, epsilon: terms.epsilon };
     let mut coded = coded(items, grid)?;
     coded.shuffle(&mut ChaCha8Rng::seed_from_u64(rule.order.derive("order").0));
+    search.toss(&mut coded, &mut ChaCha8Rng::seed_from_u64(rule.order.derive("coins").0));
+    let test = search.test(&coded);
     let chosen = search.certified(&coded, terms.delta);
     let tested = search.tested(&coded);
     let n = tested.len() as u64;
@@ -139,7 +142,7 @@ pub fn certify_scored(items: &[Scored], terms: &Terms, rule: Rule, grid: &Grid) 
         kept: counts[i].kept,
         losses: counts[i].losses,
         loss_sum: counts[i].sum,
-        bound: search.bound(tested, i, counts[i], terms.delta),
+        bound: search.bound(test, tested, i, counts[i], terms.delta),
     };
     let changes = |&i: &usize| counts[i].kept > if i == 0 { 0 } else { counts[i - 1].kept };
     let curve: Vec<Point> = (0..size).filter(changes).map(point).collect();
@@ -156,7 +159,7 @@ pub(crate) fn coded(items: &[Scored], grid: &Grid) -> Result<Vec<Coded>> {
     let code = |item: &Scored| {
         let first = item.confidence.and_then(|c| grid.first_keeping(c)).unwrap_or(size);
         let first = u16::try_from(first).map_err(|_| Error::invalid("certify: use fewer than 65,536 thresholds"))?;
-        Ok(Coded { first, loss: item.loss })
+        Ok(Coded { first, loss: item.loss, coin: 0.0 })
     };
     items.iter().map(code).collect()
 }

@@ -79,6 +79,7 @@ pub fn simulate_scored(
     for _ in 0..plan.runs {
         draw.clear();
         draw.extend((0..plan.n).map(|_| coded[rng.random_range(0..coded.len())]));
+        search.toss(&mut draw, &mut rng);
         if let Some(i) = search.certified(&draw, plan.delta) {
             certified += 1;
             kept += truth[i].kept as f64 / population.len() as f64;
@@ -213,6 +214,8 @@ mod tests {
             .enumerate()
             .map(|(i, item)| Scored { loss: Scored::from(item).loss * (i % 4 + 1) as f64 / 4.0, ..Scored::from(item) })
             .collect();
+        let mut nearly_whole: Vec<Scored> = population().iter().map(Scored::from).collect();
+        nearly_whole.iter_mut().step_by(10).for_each(|item| item.loss *= 0.7);
         let signed: Vec<Scored> = graded
             .iter()
             .enumerate()
@@ -222,6 +225,8 @@ mod tests {
         for (items, loss, per, epsilon) in [
             (&graded, LossKind::GradedRegret, Per::Request, 0.03),
             (&graded, LossKind::GradedRegret, Per::Kept, 0.07),
+            (&nearly_whole, LossKind::GradedRegret, Per::Request, 0.03),
+            (&nearly_whole, LossKind::GradedRegret, Per::Kept, 0.1),
             (&signed, LossKind::Difference, Per::Request, 0.03),
             (&whole, LossKind::Regret, Per::Kept, 0.1),
         ] {

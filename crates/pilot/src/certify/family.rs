@@ -109,7 +109,11 @@ pub fn simulate_family(
     for _ in 0..runs {
         let draws: Vec<Vec<_>> = tasks
             .iter()
-            .map(|(_, coded, _)| (0..coded.len()).map(|_| coded[rng.random_range(0..coded.len())]).collect())
+            .map(|(search, coded, _)| {
+                let mut draw: Vec<_> = (0..coded.len()).map(|_| coded[rng.random_range(0..coded.len())]).collect();
+                search.toss(&mut draw, &mut rng);
+                draw
+            })
             .collect();
         let parts = share(tasks.len(), delta, |i, part| Ok(tasks[i].0.choose(&draws[i], part) == Some(size - 1)))?;
         let mut wrong = false;
