@@ -11,7 +11,7 @@ use std::{
     path::PathBuf,
 };
 use understudy_core::{Error, LossKind, Per, Result, Seed};
-use understudy_pilot::{Grid, Item, Scored, Simulation, ceiling, simulate::Plan, simulate_scored};
+use understudy_pilot::{Grid, Scored, Simulation, ceiling, simulate::Plan, simulate_scored};
 
 /// Certifies resampled calibration sets of recorded outcomes and counts wrong certificates.
 #[derive(Debug, Args)]
@@ -63,7 +63,7 @@ struct Row {
     kept_best_fixed: f64,
     /// Kept over the best fixed threshold's; `null` where that keeps nothing.
     ratio: Option<f64>,
-    /// The most that any valid procedure could keep on average; `null` for graded losses.
+    /// The most that any valid procedure could keep on average, for graded losses that counting could; `null` per kept.
     kept_ceiling: Option<f64>,
     population: usize,
 }
@@ -130,12 +130,8 @@ fn simulate_pair(
     let per = if args.per_kept { Per::Kept } else { Per::Request };
     let Simulation { violations, violation_share, certified, kept, kept_best_fixed, .. } =
         simulate_scored(population, loss, per, &plan, &Grid::default())?;
-    let kept_ceiling = if loss.is_binary() && per == Per::Request {
-        let item = |s: &Scored| Item { id: s.id.clone(), confidence: s.confidence, loss_if_kept: s.loss > 0.0 };
-        Some(ceiling(&population.iter().map(item).collect::<Vec<_>>(), &plan)?)
-    } else {
-        None
-    };
+    let kept_ceiling =
+        if loss != LossKind::Difference && per == Per::Request { Some(ceiling(population, &plan)?) } else { None };
     let of_best = |share: f64| (kept_best_fixed > 0.0).then(|| share / kept_best_fixed);
     let row = Row {
         set,

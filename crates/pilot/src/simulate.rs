@@ -118,17 +118,17 @@ fn best_fixed(population: &[Scored], per: Per, epsilon: f64) -> f64 {
     best
 }
 
-/// The most that any valid procedure could keep on average with `n` items, for losses that are counted over all
-/// requests: its chance to reach a threshold is at most the power of the most powerful test there. That test may decide
-/// by a coin at the boundary; ours does not, which is the rest of the distance.
+/// The most that any valid procedure could keep on average with `n` items, for whole losses over all requests: its chance
+/// to reach a threshold is at most the power of the most powerful test there. That test may decide by a coin at the
+/// boundary; ours does not, which is the rest of the distance. For graded losses, the most that counting with coins could
+/// keep; where they are small, betting keeps more.
 ///
 /// # Errors
 /// As [`simulate`].
-pub fn ceiling(population: &[Item], plan: &Plan) -> Result<f64> {
-    let scored: Vec<Scored> = population.iter().map(Scored::from).collect();
-    check(&scored, plan.epsilon, plan.delta, LossKind::Regret)?;
-    let mut sorted: Vec<(f64, bool)> =
-        population.iter().filter_map(|item| Some((item.confidence?, item.loss_if_kept))).collect();
+pub fn ceiling(population: &[Scored], plan: &Plan) -> Result<f64> {
+    check(population, plan.epsilon, plan.delta, LossKind::GradedRegret)?;
+    let mut sorted: Vec<(f64, f64)> =
+        population.iter().filter_map(|item| Some((item.confidence?, item.loss))).collect();
     sorted.sort_by(|a, b| b.0.total_cmp(&a.0));
     let total = population.len() as f64;
     // Reject for certain up to k losses, and with probability `coin` at k + 1, so that the level is exactly δ.
@@ -138,12 +138,12 @@ pub fn ceiling(population: &[Item], plan: &Plan) -> Result<f64> {
     let coin = ((plan.delta - below) / binomial::pmf(next, plan.n, plan.epsilon)).clamp(0.0, 1.0);
     let power =
         |loss: f64| certain.map_or(0.0, |k| binomial::cdf(k, plan.n, loss)) + coin * binomial::pmf(next, plan.n, loss);
-    let (mut losses, mut group, mut most) = (0_u32, 0_u32, 0.0);
+    let (mut losses, mut group, mut most) = (0.0, 0_u32, 0.0);
     for (i, &(confidence, loss)) in sorted.iter().enumerate() {
-        losses += u32::from(loss);
+        losses += loss;
         group += 1;
         if sorted.get(i + 1).is_none_or(|next| next.0 < confidence) {
-            most += f64::from(group) / total * power(f64::from(losses) / total);
+            most += f64::from(group) / total * power(losses / total);
             group = 0;
         }
     }
@@ -245,7 +245,7 @@ mod tests {
         let plan = Plan { n: 1500, runs: 1000, epsilon: 0.02, delta: 0.05, seed: Seed(1) };
         let (kept, ceiling) = (
             simulate(&population(), &plan, &Grid::default()).expect("valid").kept,
-            ceiling(&population(), &plan).expect("valid"),
+            ceiling(&population().iter().map(Scored::from).collect::<Vec<_>>(), &plan).expect("valid"),
         );
         println!("kept {kept:.4}, ceiling {ceiling:.4}");
         assert!(kept <= ceiling * 1.01 && kept >= ceiling * 0.95);
