@@ -114,8 +114,8 @@ pub struct Forecast {
     pub large_per_request_usd: Interval,
     /// 1 − hybrid / large.
     pub saved: Interval,
-    /// Part of the cost that is audits, in USD a request.
-    pub audits_per_request_usd: f64,
+    /// Part of the cost that is audits, in USD a request; its interval as that of `large_per_request_usd`.
+    pub audits_per_request_usd: Interval,
     /// Time to the whole answer in milliseconds: median. None, as the others, where a time is unknown.
     pub latency_ms_p50: Option<Interval>,
     /// 95th percentile.
@@ -155,8 +155,8 @@ pub fn forecast(rows: &[Observed], policy: Policy, target: Target) -> Result<For
         .zip(&larges)
         .map(|(row, large)| row.small_cost.usd() + large * if keeps(row) { policy.audit } else { 1.0 })
         .collect();
-    let audits =
-        rows.iter().zip(&larges).filter(|(row, _)| keeps(row)).map(|(_, large)| large * policy.audit).sum::<f64>() / n;
+    let audited = |(row, large): (&Observed, &f64)| if keeps(row) { large * policy.audit } else { 0.0 };
+    let audits: Vec<f64> = rows.iter().zip(&larges).map(audited).collect();
     let (mean, large_mean) = (average(&hybrids), average(&larges));
     let (variance, large_variance) = (covariance(&hybrids, &hybrids), covariance(&larges, &larges));
     let requests = target.requests().max(1) as f64;
@@ -211,7 +211,8 @@ pub fn forecast(rows: &[Observed], policy: Policy, target: Target) -> Result<For
         total_usd: Interval::around(expected * requests, Z * total_error),
         large_per_request_usd: Interval::around(large_mean, Z * (large_variance / n).sqrt()).known_if(enough),
         saved: Interval::around(1.0 - ratio, Z * ratio_error).known_if(enough),
-        audits_per_request_usd: audits,
+        audits_per_request_usd: Interval::around(average(&audits), Z * (covariance(&audits, &audits) / n).sqrt())
+            .known_if(enough),
         latency_ms_p50: of(&times, 0.5),
         latency_ms_p95: of(&times, 0.95),
         latency_ms_p99: of(&times, 0.99),

@@ -60,6 +60,8 @@ struct Row {
     violations_high: f64,
     certified: u64,
     kept: f64,
+    kept_low: f64,
+    kept_high: f64,
     kept_best_fixed: f64,
     /// Kept over the best fixed threshold's; `null` where that keeps nothing.
     ratio: Option<f64>,
@@ -130,6 +132,7 @@ fn simulate_pair(
     let per = if args.per_kept { Per::Kept } else { Per::Request };
     let Simulation { violations, violation_share, certified, kept, kept_best_fixed, .. } =
         simulate_scored(population, loss, per, &plan, &Grid::default())?;
+    let (kept, kept_low, kept_high) = (kept.estimate, kept.low, kept.high);
     let kept_ceiling =
         if loss != LossKind::Difference && per == Per::Request { Some(ceiling(population, &plan)?) } else { None };
     let of_best = |share: f64| (kept_best_fixed > 0.0).then(|| share / kept_best_fixed);
@@ -147,6 +150,8 @@ fn simulate_pair(
         violations_high: violation_share.high,
         certified,
         kept,
+        kept_low,
+        kept_high,
         kept_best_fixed,
         ratio: of_best(kept),
         kept_ceiling,

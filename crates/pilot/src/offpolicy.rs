@@ -11,7 +11,7 @@
 //! It speaks about the recorded traffic: decisions exchangeable with each other, one small model throughout.
 
 use understudy_core::{Error, Result};
-use understudy_stats::{Bound, binomial, hedged};
+use understudy_stats::{Bound, binomial, hedged, normal_quantile};
 
 /// One recorded request on which the small model gave an answer, in order of arrival.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -41,8 +41,10 @@ pub struct Estimate {
     pub unjudged: u64,
     /// Loss per request by inverse propensity, with a betting interval.
     pub inverse_propensity: Bound,
-    /// Loss per request, self-normalised; `None` where no loss is known.
-    pub self_normalised: Option<f64>,
+    /// Loss per request, self-normalised, with an approximate interval: Wilson's for as many kept answers as the weighted
+    /// ones are worth ((Σw)² / Σw², L. Kish, *Survey Sampling*, 1965), its ends times those of the share kept. `None`
+    /// where no loss is known.
+    pub self_normalised: Option<Bound>,
     /// Loss per request, doubly robust, with a betting interval.
     pub doubly_robust: Bound,
 }
@@ -129,18 +131,32 @@ fn estimate(decisions: &[Decision], threshold: f64, level: f64) -> Result<Estima
     let known: Vec<&Decision> = decisions.iter().filter(|d| keeps(d, threshold) && d.loss.is_some()).collect();
     let kept = decisions.iter().filter(|d| keeps(d, threshold)).count() as u64;
     let weights: f64 = known.iter().map(|d| 1.0 / d.probability).sum();
-    let share = kept as f64 / n as f64;
+    let kept_share = binomial::interval(kept, n, level);
     let sum: f64 = values.iter().sum();
     let corrected = doubly_robust(decisions, threshold);
     Ok(Estimate {
         threshold,
-        kept: binomial::interval(kept, n, level),
+        kept: kept_share,
         seen: known.len() as u64,
         unjudged: decisions.iter().filter(|d| keeps(d, threshold) && d.unjudged).count() as u64,
         inverse_propensity: unit(hedged::two_sided(&values, 0.0, most, level)),
-        self_normalised: (weights > 0.0).then(|| share * sum / weights),
+        self_normalised: (weights > 0.0).then(|| self_normalised(&known, sum / weights, kept_share, level)),
         doubly_robust: unit(hedged::two_sided(&corrected, 1.0 - most, most, level)),
     })
+}
+
+/// The mean loss of the kept answers that are known, times the share kept.
+fn self_normalised(known: &[&Decision], mean: f64, kept: Bound, level: f64) -> Bound {
+    let (sum, squares) = known.iter().fold((0.0, 0.0), |(sum, squares), d| {
+        let weight = 1.0 / d.probability;
+        (sum + weight, squares + weight * weight)
+    });
+    let worth = sum * sum / squares;
+    let z = normal_quantile(f64::midpoint(1.0, level));
+    let middle = (mean + z * z / (2.0 * worth)) / (1.0 + z * z / worth);
+    let half = z / (1.0 + z * z / worth) * (mean * (1.0 - mean) / worth + z * z / (4.0 * worth * worth)).sqrt();
+    let (low, high) = ((middle - half).clamp(0.0, mean), (middle + half).clamp(mean, 1.0));
+    Bound { estimate: kept.estimate * mean, low: kept.low * low, high: kept.high * high, level }
 }
 
 /// The doubly robust value of each decision. The guess knows only decisions before, so that its errors cancel on average
@@ -206,10 +222,11 @@ mod tests {
         for run in 0..runs {
             let (decisions, _) = live(u64::from(run), 2000, 0.2);
             for (i, e) in what_if(&decisions, &thresholds, 0.9).expect("valid").iter().enumerate() {
+                let own = e.self_normalised.expect("some were seen");
                 let inside =
-                    e.inverse_propensity.contains(truth(e.threshold)) && e.doubly_robust.contains(truth(e.threshold));
+                    [e.inverse_propensity, own, e.doubly_robust].iter().all(|b| b.contains(truth(e.threshold)));
                 missed[i] += u32::from(!inside);
-                let found = [e.inverse_propensity.estimate, e.self_normalised.unwrap_or(0.0), e.doubly_robust.estimate];
+                let found = [e.inverse_propensity.estimate, own.estimate, e.doubly_robust.estimate];
                 sums[i].iter_mut().zip(found).for_each(|(sum, x)| *sum += x / f64::from(runs));
             }
         }

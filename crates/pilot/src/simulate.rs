@@ -10,7 +10,7 @@ use crate::{
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use understudy_core::{Error, LossKind, Per, Result, Seed};
-use understudy_stats::{Bound, binomial};
+use understudy_stats::{Bound, binomial, mean::mean};
 
 /// How to simulate.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,8 +38,8 @@ pub struct Simulation {
     pub violation_share: Bound,
     /// Runs that issued a certificate; the others keep nothing.
     pub certified: u64,
-    /// Mean share of the population kept, over all runs.
-    pub kept: f64,
+    /// Mean share of the population kept over all runs, with a 95 % interval over them.
+    pub kept: Bound,
     /// Share kept by the best fixed threshold: the largest share whose loss on the population is at most ε. Nobody can
     /// know it beforehand.
     pub kept_best_fixed: f64,
@@ -74,15 +74,16 @@ pub fn simulate_scored(
     let truth = count(&coded, size);
     let search = Search { size, loss, per, epsilon: plan.epsilon };
     let mut rng = ChaCha8Rng::seed_from_u64(plan.seed.derive("resample").0);
-    let (mut violations, mut certified, mut kept) = (0, 0, 0.0);
+    let (mut violations, mut certified, mut kept) = (0, 0, Vec::new());
     let mut draw = Vec::new();
     for _ in 0..plan.runs {
         draw.clear();
         draw.extend((0..plan.n).map(|_| coded[rng.random_range(0..coded.len())]));
         search.toss(&mut draw, &mut rng);
-        if let Some(i) = search.certified(&draw, plan.delta) {
+        let found = search.certified(&draw, plan.delta);
+        kept.push(found.map_or(0.0, |i| truth[i].kept as f64 / population.len() as f64));
+        if let Some(i) = found {
             certified += 1;
-            kept += truth[i].kept as f64 / population.len() as f64;
             violations += u64::from(search.true_loss(truth[i], population.len()) > plan.epsilon + ROUNDING);
         }
     }
@@ -91,9 +92,15 @@ pub fn simulate_scored(
         violations,
         violation_share: binomial::interval(violations, plan.runs, 0.95),
         certified,
-        kept: kept / plan.runs as f64,
+        kept: mean_share(&kept),
         kept_best_fixed: best_fixed(population, per, plan.epsilon),
     })
+}
+
+/// The mean of shares over runs; its interval does not leave [0, 1].
+pub(crate) fn mean_share(shares: &[f64]) -> Bound {
+    let bound = mean(shares, 0.95);
+    Bound { low: bound.low.max(0.0), high: bound.high.min(1.0), ..bound }
 }
 
 /// A mean of many losses is exact to this much.
@@ -166,16 +173,22 @@ mod tests {
             .collect()
     }
 
+    /// No more wrong certificates than δ allows, something kept, and no more than is possible.
+    fn holds(what: &str, out: &Simulation) {
+        let (kept, best) = (out.kept, out.kept_best_fixed);
+        println!(
+            "{what}: {} violations of {}, kept {:.3} ({:.3} to {:.3}), best fixed {best:.3}",
+            out.violations, out.plan.runs, kept.estimate, kept.low, kept.high
+        );
+        assert!(out.violation_share.low <= out.plan.delta && kept.low > 0.05 && kept.estimate <= best * 1.05);
+    }
+
     #[test]
     fn certificates_are_wrong_no_more_often_than_delta() {
         for epsilon in [0.005, 0.01, 0.02, 0.05] {
             let plan = Plan { n: 1500, runs: 1000, epsilon, delta: 0.05, seed: Seed(1) };
             let out = simulate(&population(), &plan, &Grid::default()).expect("valid");
-            println!(
-                "epsilon {epsilon}: {} violations of {}, kept {:.3}, best fixed {:.3}",
-                out.violations, plan.runs, out.kept, out.kept_best_fixed
-            );
-            assert!(out.violation_share.low <= 0.05 && out.kept > 0.05 && out.kept <= out.kept_best_fixed * 1.05);
+            holds(&format!("epsilon {epsilon}"), &out);
         }
     }
 
@@ -232,11 +245,7 @@ mod tests {
         ] {
             let plan = Plan { n: 1500, runs: 200, epsilon, delta: 0.1, seed: Seed(4) };
             let out = simulate_scored(items, loss, per, &plan, &Grid::default()).expect("valid");
-            println!(
-                "{loss:?} per {per:?}: {} violations of {}, kept {:.3}, best fixed {:.3}",
-                out.violations, plan.runs, out.kept, out.kept_best_fixed
-            );
-            assert!(out.violation_share.low <= 0.1 && out.kept > 0.05 && out.kept <= out.kept_best_fixed * 1.05);
+            holds(&format!("{loss:?} per {per:?}"), &out);
         }
     }
 
@@ -244,7 +253,7 @@ mod tests {
     fn nobody_could_keep_more_than_the_ceiling_and_we_come_near() {
         let plan = Plan { n: 1500, runs: 1000, epsilon: 0.02, delta: 0.05, seed: Seed(1) };
         let (kept, ceiling) = (
-            simulate(&population(), &plan, &Grid::default()).expect("valid").kept,
+            simulate(&population(), &plan, &Grid::default()).expect("valid").kept.estimate,
             ceiling(&population().iter().map(Scored::from).collect::<Vec<_>>(), &plan).expect("valid"),
         );
         println!("kept {kept:.4}, ceiling {ceiling:.4}");

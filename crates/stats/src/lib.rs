@@ -51,8 +51,9 @@ pub(crate) fn normal_cdf(z: f64) -> f64 {
     statrs::function::erf::erfc(-z / std::f64::consts::SQRT_2) / 2.0
 }
 
-/// Quantile of the standard normal distribution.
-pub(crate) fn normal_quantile(p: f64) -> f64 {
+/// Quantile of the standard normal distribution: the z below which it lies with probability `p`, which is in (0, 1).
+#[must_use]
+pub fn normal_quantile(p: f64) -> f64 {
     -std::f64::consts::SQRT_2 * statrs::function::erf::erfc_inv(2.0 * p)
 }
 

@@ -26,7 +26,7 @@ fn costs_follow_the_cascade_request_by_request() {
     let expected = (0.004 + 0.008 + 0.03) / 4.0;
     assert!((out.cost_per_request_usd.estimate - expected).abs() < 1e-12, "{out:?}");
     assert!((out.total_usd.estimate - 1000.0 * expected).abs() < 1e-9);
-    assert!((out.audits_per_request_usd - 0.002).abs() < 1e-12);
+    assert!((out.audits_per_request_usd.estimate - 0.002).abs() < 1e-12);
     assert!((out.kept.estimate - 0.5).abs() < 1e-12);
     assert!((out.saved.estimate - (1.0 - expected / 0.0275)).abs() < 1e-9);
     let [p50, p95] = [out.latency_ms_p50, out.latency_ms_p95].map(|p| p.expect("times are known").estimate);

@@ -59,17 +59,17 @@ pub(super) fn run(data: &Path, runs: u64, seed: u64) -> Result<Value> {
                 out.violations,
                 format!("{:.1}-{:.1} %", 100.0 * out.violation_share.low, 100.0 * out.violation_share.high),
                 share(out.certified),
-                100.0 * out.loss,
-                100.0 * out.saved,
+                100.0 * out.loss.map_or(0.0, |loss| loss.estimate),
+                100.0 * out.saved.estimate,
                 share(out.naive_violations),
-                100.0 * out.naive_saved,
+                100.0 * out.naive_saved.estimate,
                 100.0 * out.saved_best
             );
             found.push(json!({
                 "set": name, "large": large, "population": population.len(), "n": n, "runs": runs,
                 "violations": out.violations, "violations_low": out.violation_share.low,
-                "violations_high": out.violation_share.high, "certified": out.certified, "loss": out.loss,
-                "saved": out.saved, "naive_violations": out.naive_violations, "naive_saved": out.naive_saved,
+                "violations_high": out.violation_share.high, "certified": out.certified, "loss": out.loss.map(|loss| loss.estimate),
+                "saved": out.saved.estimate, "saved_low": out.saved.low, "saved_high": out.saved.high, "naive_violations": out.naive_violations, "naive_saved": out.naive_saved.estimate,
                 "saved_best": out.saved_best,
             }));
         }

@@ -2,6 +2,7 @@
 //! judged on the whole population they were drawn from.
 
 use super::{Population, Terms, Verdict, choose::choose_among, search::rate_all};
+use crate::simulate::mean_share;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -31,15 +32,15 @@ pub struct Simulation {
     pub violation_share: Bound,
     /// Runs that certified a cascade; the others ask the large model.
     pub certified: u64,
-    /// Mean share of the large model's price saved on the population, over all runs.
-    pub saved: f64,
-    /// Mean loss on the population over the certified runs.
-    pub loss: f64,
+    /// Mean share of the large model's price saved on the population over all runs, with a 95 % interval over them.
+    pub saved: Bound,
+    /// Mean loss on the population over the certified runs, likewise; none without one.
+    pub loss: Option<Bound>,
     /// Runs in which the cheapest cascade whose counted loss was at most ε on all rows, chosen without a certificate,
     /// loses more than ε on the population.
     pub naive_violations: u64,
-    /// What that choice saves.
-    pub naive_saved: f64,
+    /// What that choice saves, as `saved`.
+    pub naive_saved: Bound,
     /// Saved by the cheapest cascade that keeps ε on the population. Nobody can know it beforehand.
     pub saved_best: f64,
 }
@@ -84,16 +85,20 @@ pub fn simulate(population: &Population, plan: Plan) -> Result<Simulation> {
     let naive: Vec<(f64, f64)> = runs.iter().filter_map(|run| run.naive).collect();
     let violations = certified.iter().filter(wrong).count() as u64;
     let best = rate_all(population, &all).into_iter().map(|rated| judge(&rated.ladder));
-    let mean = |values: &[(f64, f64)]| values.iter().map(|found| found.1).sum::<f64>() / plan.runs as f64;
+    // A run that chose nothing asks the large model and saves nothing.
+    let saved = |chosen: &dyn Fn(&Run) -> Option<(f64, f64)>| {
+        mean_share(&runs.iter().map(|run| chosen(run).map_or(0.0, |found| found.1)).collect::<Vec<_>>())
+    };
+    let losses: Vec<f64> = certified.iter().map(|found| found.0).collect();
     Ok(Simulation {
         plan,
         violations,
         violation_share: binomial::interval(violations, plan.runs, 0.95),
         certified: certified.len() as u64,
-        saved: mean(&certified),
-        loss: certified.iter().map(|found| found.0).sum::<f64>() / certified.len().max(1) as f64,
+        saved: saved(&|run| run.certified),
+        loss: (!losses.is_empty()).then(|| mean_share(&losses)),
         naive_violations: naive.iter().filter(wrong).count() as u64,
-        naive_saved: mean(&naive),
+        naive_saved: saved(&|run| run.naive),
         saved_best: best.filter(|found| found.0 <= allowed).map(|found| found.1).fold(0.0, f64::max),
     })
 }

@@ -30,9 +30,9 @@ fn the_certificate_is_wrong_no_more_often_than_delta_and_the_naive_choice_is() {
     let population = Population::new(&outcomes(1500, 1), None, "large").expect("complete");
     let found = simulate(&population, Plan { n: 300, runs: 200, terms: TERMS }).expect("valid");
     println!("{found:?}");
-    assert!(found.violation_share.low <= 0.05 && found.certified > 100 && found.saved > 0.2);
+    assert!(found.violation_share.low <= 0.05 && found.certified > 100 && found.saved.low > 0.2);
     assert!(found.naive_violations > 60, "the counting can fail");
-    assert!(found.saved < found.saved_best);
+    assert!(found.saved.high < found.saved_best);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! Statistics in Medicine 28, 2009).
 
 use super::{Report, Rule, Terms, certify_scored, check, coded, search::Search};
-use crate::{Grid, Scored};
+use crate::{Grid, Scored, simulate::mean_share};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use understudy_core::{Error, Result, Seed};
@@ -75,8 +75,8 @@ pub struct FamilySimulation {
     pub violations: u64,
     /// Their share with its exact 95 % interval.
     pub violation_share: Bound,
-    /// Mean share of all items kept.
-    pub kept: f64,
+    /// Mean share of all items kept over all runs, with a 95 % interval over them.
+    pub kept: Bound,
 }
 
 /// Draws every task's items anew, with replacement, certifies the family, and counts runs with a wrong certificate.
@@ -104,7 +104,7 @@ pub fn simulate_family(
         tasks.push((search, coded, truth));
     }
     let mut rng = ChaCha8Rng::seed_from_u64(seed.derive("family").0);
-    let (mut violations, mut kept) = (0, 0.0);
+    let (mut violations, mut kept) = (0, Vec::new());
     let all: usize = tasks.iter().map(|(_, coded, _)| coded.len()).sum();
     for _ in 0..runs {
         let draws: Vec<Vec<_>> = tasks
@@ -116,20 +116,21 @@ pub fn simulate_family(
             })
             .collect();
         let parts = share(tasks.len(), delta, |i, part| Ok(tasks[i].0.choose(&draws[i], part) == Some(size - 1)))?;
-        let mut wrong = false;
+        let (mut wrong, mut kept_here) = (false, 0.0);
         for ((search, coded, truth), (draw, part)) in tasks.iter().zip(draws.iter().zip(parts)) {
             if let Some(i) = search.certified(draw, part) {
                 wrong |= search.true_loss(truth[i], coded.len()) > search.epsilon + 1e-12;
-                kept += truth[i].kept as f64 / all as f64;
+                kept_here += truth[i].kept as f64 / all as f64;
             }
         }
         violations += u64::from(wrong);
+        kept.push(kept_here);
     }
     Ok(FamilySimulation {
         runs,
         violations,
         violation_share: binomial::interval(violations, runs, 0.95),
-        kept: kept / runs as f64,
+        kept: mean_share(&kept),
     })
 }
 
@@ -170,8 +171,8 @@ mod tests {
     fn any_certificate_of_a_family_is_wrong_no_more_often_than_delta() {
         let members = [member(800, 0.3), member(800, 0.4), member(800, 0.5), member(800, 0.02)];
         let out = simulate_family(&members, 0.1, Rule::default(), 400, Seed(3), &Grid::default()).expect("valid");
-        println!("{} of {} families with a wrong certificate, kept {:.3}", out.violations, out.runs, out.kept);
-        assert!(out.violation_share.low <= 0.1 && out.kept > 0.2);
+        println!("{} of {} families with a wrong certificate, kept {:.3}", out.violations, out.runs, out.kept.estimate);
+        assert!(out.violation_share.low <= 0.1 && out.kept.estimate > 0.2);
         // Each at the full level instead: the counting can fail.
         let alone = simulate_family(&members, 0.4, Rule::default(), 400, Seed(3), &Grid::default()).expect("valid");
         assert!(alone.violation_share.low > 0.1, "{alone:?}");

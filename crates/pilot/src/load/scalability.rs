@@ -20,6 +20,14 @@ pub struct Scalability {
     pub n: usize,
 }
 
+impl Scalability {
+    /// Throughput of so many users by the fitted law, a second.
+    #[must_use]
+    pub fn per_second(&self, users: f64) -> f64 {
+        self.lambda * users / (1.0 + self.sigma * (users - 1.0) + self.kappa * users * (users - 1.0))
+    }
+}
+
 /// Fits the law by least squares on N / X(N), which is linear in its terms, weighted by X² so that errors are relative;
 /// terms that come out negative are left out. `None` with fewer than three steps or throughputs that are not positive.
 #[must_use]
@@ -35,18 +43,23 @@ pub fn scalability(points: &[(f64, f64)]) -> Option<Scalability> {
         .min_by(|a, b| a.1.total_cmp(&b.1))?;
     let [base, contention, coherence] = best.0;
     let (lambda, sigma, kappa) = (1.0 / base, contention / base, coherence / base);
-    let predicted = |n: f64| lambda * n / (1.0 + sigma * (n - 1.0) + kappa * n * (n - 1.0));
-    let mean = points.iter().map(|p| p.1).sum::<f64>() / points.len() as f64;
-    let total: f64 = points.iter().map(|p| (p.1 - mean).powi(2)).sum();
-    let rest: f64 = points.iter().map(|p| (p.1 - predicted(p.0)).powi(2)).sum();
-    Some(Scalability {
+    let mut fit = Scalability {
         lambda,
         sigma,
         kappa,
-        peak_users: (kappa > 0.0 && sigma < 1.0).then(|| ((1.0 - sigma) / kappa).sqrt()),
-        r_squared: if total > 0.0 { 1.0 - rest / total } else { 1.0 },
+        // With a contention of one or more the first user is the best.
+        peak_users: (kappa > 0.0 || sigma > 1.0)
+            .then(|| ((1.0 - sigma).max(0.0) / kappa.max(f64::MIN_POSITIVE)).sqrt().max(1.0)),
+        r_squared: 1.0,
         n: points.len(),
-    })
+    };
+    let mean = points.iter().map(|p| p.1).sum::<f64>() / points.len() as f64;
+    let total: f64 = points.iter().map(|p| (p.1 - mean).powi(2)).sum();
+    let rest: f64 = points.iter().map(|p| (p.1 - fit.per_second(p.0)).powi(2)).sum();
+    if total > 0.0 {
+        fit.r_squared = 1.0 - rest / total;
+    }
+    Some(fit)
 }
 
 /// Weighted least squares of N/X on 1, N − 1 and N(N − 1), the last two where `terms` says so: coefficients and the rest.

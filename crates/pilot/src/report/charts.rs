@@ -8,7 +8,7 @@ pub use spread::{Latencies, ReliabilityBin, latency, quantile, reliability};
 pub use tradeoff::{Tradeoff, TradeoffPoint, tradeoff};
 
 use super::{
-    numbers::duration,
+    numbers::{count, duration},
     plot::{Anchor, HEIGHT, MARGINS, Plot, Scale, WIDTH, thin},
 };
 
@@ -45,12 +45,23 @@ impl Axis<'_> {
 }
 
 /// A named line.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Series {
     /// Its name, written at its end.
     pub name: String,
     /// Points from left to right.
     pub points: Vec<(f64, f64)>,
+    /// What each point rests on, in their order; empty where the points are a function rather than measurements.
+    pub spread: Vec<Spread>,
+}
+
+/// What a measured point rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Spread {
+    /// Values behind it.
+    pub n: u64,
+    /// Both ends of its interval, where it has one; an end that is not bounded is infinite.
+    pub interval: Option<(f64, f64)>,
 }
 
 /// Lines over common axes; at most four have colours of their own. `rule` draws a dashed horizontal line with a name.
@@ -69,13 +80,14 @@ pub fn lines(about: &str, x: Axis<'_>, y: Axis<'_>, series: &[Series], rule: Opt
     for (index, line) in series.iter().enumerate() {
         let class = COLOURS[index % COLOURS.len()];
         plot.line(&thin(&line.points, MOST), class);
+        measured(&mut plot, (x, y), line, class);
         let Some(&end) = line.points.last() else { continue };
         // A name stands at the end of its line; where ends meet, where the line is farthest from the others.
         let alone = if meet { farthest(&plot, series, index) } else { None };
         let at = alone.unwrap_or(end);
         // Names that would collide move down, and up where that would leave the plot.
         let down = plot.y.at(at.1) < HEIGHT * 0.6;
-        let mut by = -8.0;
+        let mut by = if alone.is_some() { -8.0 } else { above(&plot, line) };
         while taken.iter().any(|(x, y)| (plot.x.at(at.0) - x).abs() < 130.0 && (plot.y.at(at.1) + by - y).abs() < 14.0)
         {
             by += if down { 4.0 } else { -4.0 };
@@ -83,11 +95,36 @@ pub fn lines(about: &str, x: Axis<'_>, y: Axis<'_>, series: &[Series], rule: Opt
         taken.push((plot.x.at(at.0), plot.y.at(at.1) + by));
         let anchor = if alone.is_some() { Anchor::Middle } else { Anchor::End };
         plot.label(at, (if alone.is_some() { 0.0 } else { -4.0 }, by), &line.name, &format!("{class}-text"), anchor);
-        for point in thin(&line.points, TELLING) {
+        for point in thin(&line.points, if line.spread.is_empty() { TELLING } else { 0 }) {
             plot.hit(point, &format!("{}\n{} · {}", line.name, (x.label)(point.0), (y.label)(point.1)));
         }
     }
     plot.finish()
+}
+
+/// How far above its last point a line's name stands clear of what comes before it.
+fn above(plot: &Plot, line: &Series) -> f64 {
+    let Some(end) = line.points.last().map(|p| (plot.x.at(p.0), plot.y.at(p.1))) else { return -8.0 };
+    let from = end.0 - line.name.chars().count() as f64 * CHARACTER;
+    let under = line.points.iter().filter(|p| plot.x.at(p.0) >= from).map(|p| plot.y.at(p.1));
+    -8.0 - (end.1 - under.fold(end.1, f64::min)).min(60.0)
+}
+
+/// The points of a line that was measured: dots with whiskers, which tell n and interval.
+fn measured(plot: &mut Plot, (x, y): (Axis<'_>, Axis<'_>), line: &Series, class: &str) {
+    for (point, spread) in line.points.iter().zip(&line.spread) {
+        let end = |v: f64, edge: f64| if v.is_finite() { v } else { edge };
+        let mut tip = format!("{}\n{}: {} · {}", line.name, x.name, (x.label)(point.0), (y.label)(point.1));
+        if let Some((low, high)) = spread.interval {
+            let ends = (end(low, y.range.0), end(high, y.range.1));
+            plot.rule((point.0, ends.0), (point.0, ends.1), &format!("{class} thin"));
+            let tell = |v: f64| if v.is_finite() { (y.label)(v) } else { "not bounded".to_owned() };
+            tip.push_str(&format!("\n95 % interval {} to {}", tell(low), tell(high)));
+        }
+        tip.push_str(&format!("\nn = {}", count(spread.n)));
+        plot.dot(*point, 3.2, &format!("{class}-dot"));
+        plot.hit(*point, &tip);
+    }
 }
 
 /// Where in the middle part of the plot a line is farthest from the others; `None` when it is always beside one.

@@ -21,7 +21,7 @@ fn drawn() -> Vec<String> {
     let curve = Tradeoff { points: &points, epsilon: Some(0.02), chosen: Some(0.4) };
     let bins =
         [ReliabilityBin { confidence: 0.6, right: 0.5, n: 10 }, ReliabilityBin { confidence: 0.9, right: 0.95, n: 20 }];
-    let series = [Series { name: "a<b".into(), points: vec![(0.0, 0.0), (1.0, 1.0)] }];
+    let series = [Series { name: "a<b".into(), points: vec![(0.0, 0.0), (1.0, 1.0)], ..Series::default() }];
     let interval = Interval { name: "m".into(), estimate: 0.5, low: 0.4, high: 0.6, note: "n = 3".into() };
     vec![
         charts::tradeoff("t", &curve).expect("points"),

@@ -32,6 +32,8 @@ pub struct Contender {
     /// Its average performance gap recovered at full resolution on rows it was not fitted on, averaged over divisions.
     /// `None` when the large model is not better.
     pub apgr: Option<f64>,
+    /// Its standard error over the rows, as that of a ratio of means.
+    pub error: Option<f64>,
     /// How much more it recovers than the best trivial one, and the standard error of that over the rows.
     pub ahead: Option<(f64, f64)>,
 }
@@ -77,7 +79,11 @@ impl Selection {
     pub fn reason(&self) -> String {
         let figure = |kind: Kind| {
             let found = self.contenders.iter().find(|contender| contender.kind == kind);
-            found.and_then(|contender| contender.apgr).map_or("unknown".to_owned(), |apgr| format!("{apgr:.3}"))
+            match found.map(|contender| (contender.apgr, contender.error)) {
+                Some((Some(apgr), Some(error))) => format!("{apgr:.3} ± {error:.3}"),
+                Some((Some(apgr), None)) => format!("{apgr:.3}"),
+                _ => "unknown".to_owned(),
+            }
         };
         let best = |trivial: bool| self.contenders.iter().find(|c| c.kind.is_trivial() == trivial).map(|c| c.kind);
         let name = |kind: Kind| format!("`{}` ({})", kind.as_str(), figure(kind));
@@ -92,9 +98,11 @@ impl Selection {
                     name(kind),
                     self.rows
                 ),
-                Some((by, error)) => {
-                    format!("router {} beats the best trivial one, {trivial}, by {by:+.3} ± {error:.3}", name(kind))
-                }
+                Some((by, error)) => format!(
+                    "router {} beats the best trivial one, {trivial}, by {by:+.3} ± {error:.3} on {} rows",
+                    name(kind),
+                    self.rows
+                ),
                 None => format!("router {} beats the best trivial one, {trivial}", name(kind)),
             },
             Choice::Trivial(kind) => {
@@ -171,8 +179,19 @@ pub fn select(kinds: &[Kind], examples: &[Example<'_>], seed: Seed) -> Result<Se
     // Places rise with the share that was asked of the large model before: the area is what the late ones leave.
     let area = |places: &[f64]| targets.iter().zip(places).map(|(gain, place)| gain * (1.0 - place)).sum::<f64>();
     let apgr = |places: &[f64]| (gap > 0.0).then(|| area(places) / targets.len() as f64 / gap);
-    let mut contenders: Vec<Contender> =
-        ranked.iter().map(|(kind, places)| Contender { kind: *kind, apgr: apgr(places), ahead: None }).collect();
+    let error = |places: &[f64]| {
+        let apgr = apgr(places)?;
+        let rest = targets.iter().zip(places).map(|(gain, place)| (gain * (1.0 - place - apgr)).powi(2)).sum::<f64>();
+        let n = targets.len() as f64;
+        Some((rest / (n - 1.0).max(1.0) / n).sqrt() / gap)
+    };
+    let contender = |(kind, places): &(Kind, Vec<f64>)| Contender {
+        kind: *kind,
+        apgr: apgr(places),
+        error: error(places),
+        ahead: None,
+    };
+    let mut contenders: Vec<Contender> = ranked.iter().map(contender).collect();
     let key = |contender: &Contender| contender.apgr.unwrap_or(f64::NEG_INFINITY);
     contenders.sort_by(|a, b| key(b).total_cmp(&key(a)));
     let trivial = contenders.iter().find(|c| c.kind.is_trivial()).cloned();

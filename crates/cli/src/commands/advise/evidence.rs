@@ -122,8 +122,8 @@ impl Evidence {
             basis("large-price");
             a.measured = Some(Measured {
                 large: money(f.large_per_request_usd.estimate),
-                hybrid: money(f.cost_per_request_usd.estimate - f.audits_per_request_usd),
-                audits: money(f.audits_per_request_usd),
+                hybrid: money(f.cost_per_request_usd.estimate - f.audits_per_request_usd.estimate),
+                audits: money(f.audits_per_request_usd.estimate),
             });
         } else if let Some(large) = self.large_mean {
             basis("large-price");
@@ -251,7 +251,12 @@ async fn traces(task: &str, flags: &EvidenceFlags, context: &Context) -> Result<
     let newest_small = all.iter().find_map(|trace| trace.small_part().map(judge));
     let ours = |trace: &&Trace| trace.small_part().map(judge) == newest_small;
     let rows: Vec<Observed> = all.iter().filter(ours).filter_map(observed).collect();
-    let threshold = flags.threshold.or(all.iter().find_map(|trace| trace.threshold.map(|t| t.get())));
+    let seen = all.iter().find_map(|trace| trace.threshold.map(|t| t.get()));
+    // No local answer yet says nothing about the certificate: it may stand and keep nothing.
+    let standing =
+        store.certificates(Some(&task.into())).await?.into_iter().find(|s| s.intact && s.withdrawn.is_none());
+    let standing = standing.map(|state| state.certificate.threshold.get());
+    let threshold = flags.threshold.or(seen).or(standing);
     let bills: Vec<Money> = all.iter().filter_map(|trace| trace.large_part().and_then(|call| call.cost)).collect();
     let span_ms = (newest.at.0 - oldest.at.0) as f64;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count; saturates")]
@@ -265,10 +270,11 @@ async fn traces(task: &str, flags: &EvidenceFlags, context: &Context) -> Result<
     Ok(Evidence {
         source: format!("{} traces of task {task}, {} with a small model", all.len(), rows.len()),
         usage: mean_usage(&tokens),
-        threshold_from: match (flags.threshold, threshold) {
-            (Some(_), _) => "given".to_owned(),
-            (None, Some(_)) => "the certificate in force at the newest local answer".to_owned(),
-            (None, None) => "no certificate was in force; give --threshold".to_owned(),
+        threshold_from: match (flags.threshold, seen, standing) {
+            (Some(_), ..) => "given".to_owned(),
+            (None, Some(_), _) => "the certificate in force at the newest local answer".to_owned(),
+            (None, None, Some(_)) => "the certificate in force; no answer was kept under it yet".to_owned(),
+            (None, None, None) => "no certificate was in force; give --threshold".to_owned(),
         },
         billed: complete.then(|| (bills.len() as u64, bills.iter().copied().sum())),
         rows,

@@ -101,7 +101,7 @@ pub(super) fn facts(f: &Forecast) -> Vec<(String, String)> {
     [
         ("answered by the small model", range(&f.kept, percent)),
         ("cost of a request", range(&f.cost_per_request_usd, usd)),
-        ("  of it audits", usd(f.audits_per_request_usd)),
+        ("  of it audits", range(&f.audits_per_request_usd, usd)),
         ("cost of a request, large alone", range(&f.large_per_request_usd, usd)),
         ("saved", range(&f.saved, percent)),
         ("all the requests to come", range(&f.total_usd, usd)),

@@ -132,6 +132,7 @@ fn costs(costing: &Costing) -> Section {
             .map(|p| (p.requests_per_month as f64, p.cost(choice).usd()))
             .filter(|p| p.0 > 0.0 && p.1 > 0.0)
             .collect(),
+        ..Series::default()
     };
     let series = [Choice::Large, Choice::Hybrid, Choice::Small].map(line);
     let all = || series.iter().flat_map(|s| &s.points);

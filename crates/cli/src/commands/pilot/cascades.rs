@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use understudy_core::{Result, Seed};
 use understudy_pilot::cascades::{self, Choice, Plan, Population, Rated, Simulation, Terms, Verdict};
 use understudy_route::stages::Ladder;
+use understudy_stats::Bound;
 
 /// Most lines of the frontier that are shown to a person.
 const SHOWN: usize = 12;
@@ -75,7 +76,7 @@ fn show(population: &Population, verdict: &Verdict, path: &[Rated], terms: Terms
     let certified = match verdict {
         Verdict::Certified(choice) => {
             let ladder = described(population, &choice.ladder);
-            say(terminal::verdict(&format!("certified: {ladder} saves {} of the cost", percent(choice.saved())), true));
+            say(terminal::verdict(&format!("certified: {ladder} saves {} of the cost", between(&choice.saved)), true));
             let loss = format!(
                 "{} of {} requests; at most {} at {} confidence",
                 choice.losses,
@@ -136,17 +137,27 @@ fn show_simulation(found: &Simulation) {
     ));
     say(format!(
         "saved on average {}; by the best cascade, which nobody can know, {}; without a certificate {}, and wrong in {}",
-        percent(found.saved),
+        between(&found.saved),
         percent(found.saved_best),
-        percent(found.naive_saved),
+        between(&found.naive_saved),
         of_runs(found.naive_violations)
     ));
+}
+
+/// A share with its interval.
+fn between(bound: &Bound) -> String {
+    format!("{} ({} to {})", percent(bound.estimate), percent(bound.low), percent(bound.high))
 }
 
 /// `small ≥ 0.9312 → mid ≥ 0.5 → large`.
 fn described(population: &Population, ladder: &Ladder<usize>) -> String {
     let named = population.named(ladder);
-    let rungs = named.rungs.iter().map(|rung| format!("{} ≥ {:.4} → ", rung.model, rung.threshold));
+    // Confidences crowd below 1: there the digits that tell thresholds apart come later.
+    let digits = |threshold: f64| if threshold > 0.9995 && threshold < 1.0 { 7 } else { 4 };
+    let rungs = named.rungs.iter().map(|rung| {
+        let digits = digits(rung.threshold);
+        format!("{} ≥ {:.digits$} → ", rung.model, rung.threshold)
+    });
     format!("{}{}", rungs.collect::<String>(), named.last)
 }
 
@@ -164,7 +175,9 @@ fn object(population: &Population, verdict: &Verdict, path: &[Rated], simulation
             "bound": choice.bound,
             "cost_usd": choice.cost_usd,
             "cost_large_usd": choice.cost_large_usd,
-            "saved": choice.saved(),
+            "saved": choice.saved.estimate,
+            "saved_low": choice.saved.low,
+            "saved_high": choice.saved.high,
             "rated_on": choice.rated_on,
             "place": choice.place,
             "data_hash": choice.data_hash,
@@ -193,9 +206,14 @@ fn object(population: &Population, verdict: &Verdict, path: &[Rated], simulation
         "violations_low": simulation.map(|s| s.violation_share.low),
         "violations_high": simulation.map(|s| s.violation_share.high),
         "certified": simulation.map(|s| s.certified),
-        "saved": simulation.map(|s| s.saved),
+        "saved": simulation.map(|s| s.saved.estimate),
+        "saved_low": simulation.map(|s| s.saved.low),
+        "saved_high": simulation.map(|s| s.saved.high),
+        "loss": simulation.and_then(|s| s.loss).map(|b| json!({ "estimate": b.estimate, "low": b.low, "high": b.high })),
         "saved_best": simulation.map(|s| s.saved_best),
         "naive_violations": simulation.map(|s| s.naive_violations),
-        "naive_saved": simulation.map(|s| s.naive_saved),
+        "naive_saved": simulation.map(|s| s.naive_saved.estimate),
+        "naive_saved_low": simulation.map(|s| s.naive_saved.low),
+        "naive_saved_high": simulation.map(|s| s.naive_saved.high),
     })
 }

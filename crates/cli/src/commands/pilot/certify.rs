@@ -201,7 +201,13 @@ fn simulated(items: &[Scored], terms: &Terms, rule: Rule, seed: u64, runs: u64) 
         percent(share.high),
         percent(terms.delta)
     ));
-    say(format!("kept on average {}, by the best fixed threshold {}", percent(out.kept), percent(out.kept_best_fixed)));
+    say(format!(
+        "kept on average {} (95 % interval {} to {}), by the best fixed threshold {}",
+        percent(out.kept.estimate),
+        percent(out.kept.low),
+        percent(out.kept.high),
+        percent(out.kept_best_fixed)
+    ));
     Ok(out)
 }
 
@@ -267,8 +273,9 @@ fn object(report: &Report, simulation: Option<&Simulation>) -> serde_json::Value
         "examples_needed": examples_needed,
         "violations": simulation.map(|s| s.violations),
         "runs": simulation.map(|s| s.plan.runs),
-        "kept": simulation.map(|s| s.kept).or(report.certificate().map(|c| c.kept)),
-        "kept_interval": report.certificate().map(kept_interval).map(|b| json!({ "low": b.low, "high": b.high })),
+        "kept": simulation.map(|s| s.kept.estimate).or(report.certificate().map(|c| c.kept)),
+        "kept_interval": simulation.map(|s| s.kept).or(report.certificate().map(kept_interval))
+            .map(|b| json!({ "low": b.low, "high": b.high })),
         "kept_best_fixed": simulation.map(|s| s.kept_best_fixed),
     })
 }

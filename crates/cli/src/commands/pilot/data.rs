@@ -229,6 +229,9 @@ fn show_doubts(found: &Doubts) {
             found.candidates.iter().take(SHOWN).map(row),
         ));
         note("  The surest first; --json has all. Look before you relabel.");
+        if agreed.estimate < 0.5 {
+            note("  The classifier learned too little from these rows to be trusted: give it more of each label.");
+        }
     }
 }
 

@@ -1,38 +1,16 @@
 //! `understudy pilot load`: users against latency, queueing and saturation, for models in this process and for any
 //! OpenAI-compatible server. The measuring is in `understudy_pilot::load`; here are targets, tables and charts.
 
-use crate::{
-    chart::{Chart, Scale, Series},
-    clock::SystemClock,
-    commands::Context,
-    compose::{Composer, cores},
-    terminal::{self, heading, say, table},
-};
+mod page;
+mod show;
+mod target;
+
+use crate::{clock::SystemClock, commands::Context, report::ReportArg, terminal};
 use clap::Args;
-use futures_util::{FutureExt, future::BoxFuture};
 use secrecy::SecretString;
-use serde_json::{Value, json};
 use std::{path::PathBuf, sync::Arc, time::Duration};
-use understudy_advise::{cost::dollars, costs::parse_price};
-use understudy_core::{
-    Backend, Capabilities, Clock, Embedder, Error, ModelName, Money, Place, Price, Result, Seed, request::Sampling,
-};
-use understudy_model::{
-    artifact::Artifact,
-    catalogue::Kind,
-    encoder::{Dtype, EncoderOptions},
-    generate::{Generator, GeneratorOptions},
-    installed,
-};
-use understudy_pilot::load::{
-    self, Asked, Budget, Limits, MOST_USERS, Measured, Offered, Plan, Prompt, Report, Target, Texts, read_prompts,
-};
-use understudy_stats::Bound;
-use understudy_upstream::{
-    HttpOptions, Network, OpenAi, OpenAiConfig, ProxyUse, Retries, Timeouts, breaker::BreakerPolicy, http_client,
-    prices,
-};
-use understudy_wire::openai::chat::UsageChunk;
+use understudy_core::{Clock, Error, Money, Price, Result, Seed};
+use understudy_pilot::load::{self, Budget, Limits, MOST_USERS, Plan, read_prompts};
 
 #[derive(Debug, Args)]
 pub(crate) struct LoadArgs {
@@ -85,31 +63,36 @@ pub(crate) struct LoadArgs {
     /// Seed of the arrivals
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    report: ReportArg,
 }
 
 /// Runs `understudy pilot load`.
 pub(super) async fn run(args: LoadArgs, context: &Context) -> Result<()> {
+    args.report.check()?;
     let name = args.data.display().to_string();
     let prompts = read_prompts(&name, understudy_dataset::lines(&args.data)?)?;
     let plan = plan(&args)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let (limits, target) = match &args.url {
-        Some(url) => remote(url, &args, prompts, clock.clone())?,
-        None => (limits(&args, Some(Price::LOCAL))?, local(&args, context, prompts, clock.clone())?),
+        Some(url) => target::remote(url, &args, prompts, clock.clone())?,
+        None => (limits(&args, Some(Price::LOCAL))?, target::local(&args, context, prompts, clock.clone())?),
     };
     let budget = Arc::new(Budget::new(limits));
     let total = plan.users.len() + plan.rates.len();
     let bar = terminal::progress(total as u64, "measuring");
     let report = load::run(&target, &plan, &budget, &clock, |measured| {
         bar.inc(1);
-        let p95 = measured.quantile_ms(0.95).map_or_else(|| "-".to_owned(), |b| ms(b.estimate));
-        bar.set_message(format!("{}: p95 {p95}", offered(measured)));
+        let p95 = measured.quantile_ms(0.95).map_or_else(|| "-".to_owned(), |b| show::ms(b.estimate));
+        bar.set_message(format!("{}: p95 {p95}", show::offered(measured)));
     })
     .await;
     bar.finish_and_clear();
     let report = report.map_err(|e| e.context(format!("measure the load of `{}`", args.model)))?;
-    show(&args, &report, &budget);
-    if context.json { terminal::json(&object(&args, &report, &budget)) } else { Ok(()) }
+    show::show(&args, &report, &budget);
+    let object = show::object(&args, &report, &budget);
+    args.report.write(|| page::page(&args, &report, &budget), &object)?;
+    crate::commands::finish(context, &object)
 }
 
 fn plan(args: &LoadArgs) -> Result<Plan> {
@@ -148,293 +131,4 @@ fn limits(args: &LoadArgs, price: Option<Price>) -> Result<Limits> {
         )));
     }
     Ok(Limits { requests: args.max_requests, money })
-}
-
-fn remote(
-    url: &str,
-    args: &LoadArgs,
-    prompts: Vec<Prompt>,
-    clock: Arc<dyn Clock>,
-) -> Result<(Limits, Arc<dyn Target>)> {
-    let price = match &args.price {
-        Some(text) => Some(parse_price(text)?),
-        None => prices::price_of(&args.model),
-    };
-    let limits = limits(args, price)?;
-    if !is_here(url) && limits == Limits::default() {
-        return Err(Error::invalid(
-            "measure load of a server elsewhere: say what it may cost, with --max-usd USD or --max-requests N",
-        ));
-    }
-    let proxy = if is_here(url) { ProxyUse::Direct } else { HttpOptions::default().proxy };
-    let client = http_client(&HttpOptions { idle_per_host: MOST_USERS, proxy, ..HttpOptions::default() })?;
-    // A breaker or a retry would hide what is measured.
-    let policy = BreakerPolicy { failures: u32::MAX, ..BreakerPolicy::default() };
-    let network = Network::new(client, clock, Seed(args.seed), policy);
-    let timeout = Duration::try_from_secs_f64(args.timeout)
-        .map_err(|_| Error::invalid("measure load: --timeout is no time").with_param("timeout"))?;
-    let config = OpenAiConfig {
-        name: ModelName::new(args.model.clone()),
-        upstream_model: args.model.clone(),
-        base_url: url.to_owned(),
-        api_key: args.api_key.clone(),
-        headers: std::collections::BTreeMap::new(),
-        timeouts: Timeouts { total: timeout, idle: timeout },
-        retries: Retries { count: 0, ..Retries::default() },
-        capabilities: Capabilities {
-            place: Place::Remote,
-            context_tokens: None,
-            multimodal: false,
-            tools: false,
-            many_choices: false,
-            languages: Vec::new(),
-        },
-        usage: UsageChunk::Ensure,
-    };
-    let backend: Arc<dyn Backend> = Arc::new(OpenAi::new(config, &network)?);
-    Ok((limits, Arc::new(Texts::new(backend, prompts, sampling(args), price))))
-}
-
-/// Whether a server runs on this machine.
-fn is_here(url: &str) -> bool {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let host = match host.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-fn sampling(args: &LoadArgs) -> Sampling {
-    Sampling { temperature: Some(0.0), max_tokens: Some(args.max_tokens), ..Sampling::default() }
-}
-
-/// An artifact's folder, or an installed model.
-fn local(args: &LoadArgs, context: &Context, prompts: Vec<Prompt>, clock: Arc<dyn Clock>) -> Result<Arc<dyn Target>> {
-    let composer = Composer::new(clock, Seed(args.seed))?;
-    let folder = PathBuf::from(&args.model);
-    let texts = |backend: Arc<dyn Backend>, prompts| -> Arc<dyn Target> {
-        Arc::new(Texts::new(backend, prompts, sampling(args), Some(Price::LOCAL)))
-    };
-    if folder.is_dir() {
-        let artifact = Artifact::read(&folder)?;
-        let classifier = composer.classifier(&artifact, &context.models_dir, args.threads)?;
-        return Ok(texts(Arc::new(classifier), prompts));
-    }
-    let installed = installed::load(&context.models_dir, &args.model)?;
-    match installed.kind {
-        Kind::Generative => {
-            let options = GeneratorOptions {
-                threads: cores(args.threads),
-                ..GeneratorOptions::new(ModelName::new(args.model.clone()))
-            };
-            Ok(texts(Arc::new(Generator::load(&installed.gguf()?, options)?), prompts))
-        }
-        Kind::Encoder => {
-            let most = EncoderOptions::default().max_tokens;
-            let embedder = composer.encoder(&installed, Dtype::Int8, most, args.threads)?;
-            Ok(Arc::new(Embedding { embedder, prompts }))
-        }
-        Kind::Dataset => Err(Error::invalid(format!("measure the load of `{}`: it is a data set", args.model))),
-    }
-}
-
-/// An encoder that embeds texts in turn.
-struct Embedding {
-    embedder: Arc<dyn Embedder>,
-    prompts: Vec<Prompt>,
-}
-
-impl Target for Embedding {
-    fn ask(&self, n: u64) -> BoxFuture<'_, Result<Asked>> {
-        let index = usize::try_from(n % self.prompts.len() as u64).expect("below the number of prompts");
-        let text = self.prompts[index].text.clone();
-        async move {
-            self.embedder.embed(vec![text]).await?;
-            Ok(Asked { cost: Some(Money::ZERO), ..Asked::default() })
-        }
-        .boxed()
-    }
-}
-
-fn offered(measured: &Measured) -> String {
-    match measured.offered {
-        Offered::Users(1) => "1 user".to_owned(),
-        Offered::Users(users) => format!("{users} users"),
-        Offered::Rate(rate) => format!("{rate:.1}/s"),
-    }
-}
-
-fn show(args: &LoadArgs, report: &Report, budget: &Budget) {
-    let highest = report.closed.iter().max_by(|a, b| a.per_second().total_cmp(&b.per_second()));
-    let line = match (args.within_ms, report.most_users, highest) {
-        (Some(limit), Some(users), _) => format!("{users} users with 95 % of the answers within {limit} ms"),
-        (Some(limit), None, _) => format!("not even {} within {limit} ms at the 95th percentile", args.users[0]),
-        (None, _, Some(best)) if best.per_second() <= 0.0 => {
-            format!("no answer came within a step of {} s; measure longer ones with --seconds", args.seconds)
-        }
-        (None, _, Some(best)) => format!("at most {:.1} answers a second, with {}", best.per_second(), offered(best)),
-        (None, _, None) => "nothing was measured".to_owned(),
-    };
-    let good = match args.within_ms {
-        Some(_) => report.most_users.is_some(),
-        None => highest.is_some_and(|best| best.per_second() > 0.0),
-    };
-    say(terminal::verdict(&line, good));
-    heading("Users who ask again as soon as they have their answer");
-    say(steps("users", &report.closed, args.within_ms));
-    if !report.open.is_empty() {
-        heading("Requests that arrive whether or not earlier ones are answered (Poisson)");
-        say(steps("rate/s", &report.open, args.within_ms));
-    }
-    heading("Saturation");
-    if let Some(users) = report.saturation_users {
-        say(format_args!(
-            "  from {users:.1} users on they wait for each other (highest throughput × time of a lone request)"
-        ));
-    }
-    if let Some(fit) = &report.scalability {
-        let peak = match fit.peak_users {
-            Some(peak) => format!("throughput falls beyond {peak:.0} users"),
-            None => "throughput does not fall in this range".to_owned(),
-        };
-        say(format_args!(
-            "  universal scalability law: contention {:.4}, coherence {:.6}, R² {:.3} over {} steps; {peak}",
-            fit.sigma, fit.kappa, fit.r_squared, fit.n
-        ));
-    }
-    if let (Some(limit), Some(rate)) = (args.within_ms, report.most_rate) {
-        say(format_args!("  highest arrival rate measured within {limit} ms: {rate:.1}/s"));
-    }
-    say("");
-    for line in chart(report).lines() {
-        say(line);
-    }
-    let (money, unknown) = budget.money();
-    let unpriced = if unknown > 0 { format!(", {unknown} answers of unknown cost beside it") } else { String::new() };
-    say(format_args!("\n  {} requests, {}{unpriced}", budget.requests(), dollars(money)));
-    if report.out_of_budget {
-        say(terminal::verdict("  ended early: what may be spent was spent", false));
-    }
-    for measured in report.closed.iter().chain(&report.open) {
-        if let Some(error) = &measured.first_error {
-            say(format_args!("  {}: {} failed; the first: failed to {error}", offered(measured), measured.failed()));
-        }
-    }
-}
-
-fn ms(x: f64) -> String {
-    match x {
-        x if !x.is_finite() => "∞".to_owned(),
-        x if x < 10.0 => format!("{x:.2}"),
-        x if x < 100.0 => format!("{x:.1}"),
-        x => format!("{x:.0}"),
-    }
-}
-
-fn with_interval(bound: Option<Bound>) -> String {
-    let end = |x: f64| if x.is_finite() { ms(x) } else { "?".to_owned() };
-    bound.map_or_else(|| "-".to_owned(), |b| format!("{} [{}, {}]", ms(b.estimate), end(b.low), end(b.high)))
-}
-
-fn steps(first: &str, all: &[Measured], within_ms: Option<f64>) -> impl std::fmt::Display {
-    let rows = all.iter().map(|measured| {
-        let load = match measured.offered {
-            Offered::Users(users) => users.to_string(),
-            Offered::Rate(rate) => format!("{rate:.1}"),
-        };
-        let throughput = measured.throughput().map_or_else(
-            || format!("{:.1}", measured.per_second()),
-            |b| format!("{:.1} [{:.1}, {:.1}]", b.estimate, b.low, b.high),
-        );
-        let note = match within_ms {
-            _ if measured.is_overloaded() => "overloaded",
-            Some(limit) if measured.holds(limit) => "holds",
-            _ => "",
-        };
-        vec![
-            load,
-            with_interval(measured.quantile_ms(0.5)),
-            with_interval(measured.quantile_ms(0.95)),
-            with_interval(measured.quantile_ms(0.99)),
-            throughput,
-            measured.failed().to_string(),
-            measured.answered().to_string(),
-            note.to_owned(),
-        ]
-    });
-    table(&[first, "p50 ms", "p95 ms", "p99 ms", "answers/s", "failed", "n", ""], &[0, 1, 2, 3, 4, 5, 6], rows)
-}
-
-fn chart(report: &Report) -> Chart<'static> {
-    let series = |mark, name: &str, q: f64| Series {
-        mark,
-        name: name.to_owned(),
-        points: report
-            .closed
-            .iter()
-            .filter_map(|m| Some((m.offered.users()? as f64, m.quantile_ms(q)?.estimate)))
-            .collect(),
-    };
-    Chart {
-        x_title: "users",
-        y_title: "ms",
-        x: Scale::Log,
-        y: Scale::Log,
-        x_label: |x| format!("{x:.0}"),
-        y_label: ms,
-        series: vec![series('.', "p50", 0.5), series('#', "p95", 0.95)],
-    }
-}
-
-fn object(args: &LoadArgs, report: &Report, budget: &Budget) -> Value {
-    let finite = |x: f64| x.is_finite().then_some(x);
-    let bound = |b: Option<Bound>| {
-        b.map(|b| json!({ "estimate": finite(b.estimate), "low": finite(b.low), "high": finite(b.high) }))
-    };
-    let step = |m: &Measured| {
-        json!({
-            "users": m.offered.users(), "rate": m.offered.rate(), "n": m.answered(), "failed": m.failed(),
-            "errors": m.errors, "latency_ms_p50": bound(m.quantile_ms(0.5)), "latency_ms_p95": bound(m.quantile_ms(0.95)),
-            "latency_ms_p99": bound(m.quantile_ms(0.99)), "per_second": m.per_second(),
-            "per_second_interval": bound(m.throughput()), "output_tokens": m.output_tokens, "seconds": m.seconds,
-            "overloaded": m.is_overloaded(),
-        })
-    };
-    let (money, unknown) = budget.money();
-    json!({
-        "model": args.model, "within_ms": args.within_ms, "most_users": report.most_users, "most_rate": report.most_rate,
-        "saturation_users": report.saturation_users,
-        "scalability": report.scalability.map(|s| json!({
-            "lambda": s.lambda, "sigma": s.sigma, "kappa": s.kappa, "peak_users": s.peak_users,
-            "r_squared": s.r_squared, "n": s.n,
-        })),
-        "closed": report.closed.iter().map(step).collect::<Vec<_>>(),
-        "open": report.open.iter().map(step).collect::<Vec<_>>(),
-        "requests": budget.requests(), "cost_usd": money.usd(), "unknown_cost": unknown,
-        "out_of_budget": report.out_of_budget,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_this_machine_is_here() {
-        for here in ["http://127.0.0.1:8484/v1", "http://localhost/v1", "http://[::1]:80", "http://u@127.0.0.1/"] {
-            assert!(is_here(here), "{here}");
-        }
-        for away in [
-            "https://api.openai.com/v1",
-            "http://127.0.0.1.evil.com",
-            "http://localhost@evil.com",
-            "http://10.0.0.1",
-            "",
-        ] {
-            assert!(!is_here(away), "{away}");
-        }
-    }
 }

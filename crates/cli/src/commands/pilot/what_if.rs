@@ -75,7 +75,8 @@ pub(super) async fn run(args: WhatIfArgs, context: &Context) -> Result<()> {
                 "seen": e.seen,
                 "unjudged": e.unjudged,
                 "inverse_propensity": bound(&e.inverse_propensity),
-                "self_normalised": e.self_normalised,
+                "self_normalised": e.self_normalised.map(|b| b.estimate),
+                "self_normalised_interval": e.self_normalised.as_ref().map(bound),
                 "doubly_robust": bound(&e.doubly_robust),
             })
         })
@@ -109,7 +110,7 @@ fn show(estimates: &[Estimate], n: usize) {
             e.seen.to_string(),
             e.unjudged.to_string(),
             interval(&e.inverse_propensity),
-            e.self_normalised.map_or_else(|| "-".to_owned(), percent),
+            e.self_normalised.as_ref().map_or_else(|| "-".to_owned(), interval),
             interval(&e.doubly_robust),
         ]
     });

@@ -32,7 +32,8 @@ impl Date {
     }
 }
 
-const MONTHS: [&str; 12] = [
+/// The months' names, in lower case.
+pub(super) const MONTHS: [&str; 12] = [
     "january",
     "february",
     "march",

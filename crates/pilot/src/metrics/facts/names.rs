@@ -1,8 +1,9 @@
 //! Names: runs of capitalised words, as English writes them.
 
+use super::dates::MONTHS;
 use std::{collections::BTreeSet, ops::Range};
 
-/// Words that are capitalised without being names.
+/// Words that are capitalised without being names, beside the months.
 const COMMON: &[&str] = &[
     "i",
     "i'm",
@@ -22,18 +23,6 @@ const COMMON: &[&str] = &[
     "friday",
     "saturday",
     "sunday",
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
     "yes",
     "no",
     "a",
@@ -83,7 +72,8 @@ pub(super) fn find(text: &str) -> Vec<Range<usize>> {
     };
     let word = |i: usize| super::bare(&text[words[i].clone()]);
     let capital = |i: usize| {
-        let is_common = COMMON.contains(&word(i).to_lowercase().as_str());
+        let lower = word(i).to_lowercase();
+        let is_common = COMMON.contains(&lower.as_str()) || MONTHS.contains(&lower.as_str());
         !is_common && word(i).starts_with(char::is_uppercase) && word(i).chars().any(char::is_alphabetic)
     };
     let inner =

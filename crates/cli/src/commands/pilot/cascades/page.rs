@@ -5,10 +5,12 @@ use understudy_pilot::{
     cascades::{Population, Rated, Simulation, Verdict},
     report::{
         Block, Cell, Column, Figure, KeyFigure, Report, Section, Table, Tone,
-        charts::{self, Axis, Series},
+        charts::{self, Axis, Series, Spread},
         numbers::{count, percent, sentence},
     },
 };
+
+use understudy_stats::binomial;
 
 /// Cascades that are listed.
 const LISTED: usize = 20;
@@ -25,7 +27,7 @@ pub(super) fn page(
     let confidence = percent(1.0 - terms.delta, 0);
     let (line, lead, mut figures, certified) = match verdict {
         Verdict::Certified(choice) => (
-            format!("A cascade saves {} of the cost.", percent(choice.saved(), 0)),
+            format!("A cascade saves {} of the cost.", percent(choice.saved.estimate, 0)),
             format!(
                 "{}. With {confidence} confidence it loses at most {} per request against always asking {}; {} were \
                  allowed. The certificate covers the search.",
@@ -37,8 +39,15 @@ pub(super) fn page(
             vec![
                 figure(
                     "saved",
-                    percent(choice.saved(), 1),
-                    format!("${:.6} a request instead of ${:.6}", choice.cost_usd, choice.cost_large_usd),
+                    percent(choice.saved.estimate, 1),
+                    format!(
+                        "95 % interval {} to {}, n = {}: ${:.6} a request instead of ${:.6}",
+                        percent(choice.saved.low, 1),
+                        percent(choice.saved.high, 1),
+                        count(choice.n),
+                        choice.cost_usd,
+                        choice.cost_large_usd
+                    ),
                 ),
                 figure("loss at most", percent(choice.bound, 2), format!("with {confidence} confidence")),
                 figure("losses seen", choice.losses.to_string(), format!("of {} requests", count(choice.n))),
@@ -53,7 +62,14 @@ pub(super) fn page(
         ),
     };
     if let Some(s) = simulation {
-        let note = format!("{} of {} sets; allowed {}", s.violations, s.plan.runs, percent(terms.delta, 0));
+        let note = format!(
+            "{} of {} sets, 95 % interval {} to {}; allowed {}",
+            s.violations,
+            s.plan.runs,
+            percent(s.violation_share.low, 1),
+            percent(s.violation_share.high, 1),
+            percent(terms.delta, 0)
+        );
         figures.push(figure("wrong in simulation", percent(s.violation_share.estimate, 2), note));
     }
     let cost_large = population.cost_large();
@@ -63,7 +79,15 @@ pub(super) fn page(
     let x = Axis { name: "share of the cost saved", range: (0.0, 1.0), log: false, label: &|v| percent(v, 0) };
     let y = Axis { name: "loss per request, as rated", range: (0.0, most), log: false, label: &|v| percent(v, 1) };
     let allowed = format!("allowed: ε = {}", percent(terms.epsilon, 1));
-    let series = [Series { name: "cascades on the path".into(), points }];
+    let mut series = vec![Series { name: "cascades on the path".into(), points, ..Series::default() }];
+    if let Verdict::Certified(choice) = verdict {
+        let seen = binomial::interval(choice.losses, choice.n, 0.95);
+        series.push(Series {
+            name: "certified, on the test's rows".into(),
+            points: vec![(choice.saved.estimate, seen.estimate)],
+            spread: vec![Spread { n: choice.n, interval: Some((seen.low, seen.high)) }],
+        });
+    }
     let plot = Figure {
         title: "From safe to cheap".into(),
         how: "The cascades in the order in which they were tested; the order was fixed on other requests.".into(),
@@ -80,7 +104,7 @@ pub(super) fn page(
         columns: vec![Column::text("cascade"), Column::number("loss"), Column::number("saved"), Column::text("")],
         rows: shown.map(row).collect(),
         note:
-            "A loss is regret: the large model would have been right and the answer handed over is wrong. Every model \
+            "As rated on the rows that laid the path; the certificate rests on others. A loss is regret: the large model would have been right and the answer handed over is wrong. Every model \
                that is asked is paid. It speaks about traffic like these requests, and about nothing else."
                 .into(),
         ..Table::default()

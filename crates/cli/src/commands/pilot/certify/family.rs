@@ -36,14 +36,16 @@ pub(super) fn run(args: &CertifyArgs, json: bool) -> Result<()> {
         terminal::heading("Simulation");
         say(format!(
             "{} families of calibration sets drawn from these outcomes: {} with a wrong certificate ({}, 95 % interval {} \
-             to {}; allowed {}); kept on average {}",
+             to {}; allowed {}); kept on average {} ({} to {})",
             out.runs,
             out.violations,
             percent(share.estimate),
             percent(share.low),
             percent(share.high),
             percent(args.delta),
-            percent(out.kept)
+            percent(out.kept.estimate),
+            percent(out.kept.low),
+            percent(out.kept.high)
         ));
     }
     if !json {
@@ -63,7 +65,8 @@ pub(super) fn run(args: &CertifyArgs, json: bool) -> Result<()> {
         "delta": args.delta,
         "violations": simulation.map(|s| s.violations),
         "runs": simulation.map(|s| s.runs),
-        "kept": simulation.map_or(kept / all.max(1) as f64, |s| s.kept),
+        "kept": simulation.map_or(kept / all.max(1) as f64, |s| s.kept.estimate),
+        "kept_interval": simulation.map(|s| json!({ "low": s.kept.low, "high": s.kept.high })),
         "kept_best_fixed": null,
     }))
 }

@@ -161,7 +161,15 @@ fn meaning(terms: &Terms, simulation: Option<&Simulation>) -> Section {
                     percent(terms.delta, 0)
                 ),
             ),
-            ("kept on average".into(), percent(s.kept, 1)),
+            (
+                "kept on average".into(),
+                format!(
+                    "{} (95 % interval {} to {})",
+                    percent(s.kept.estimate, 1),
+                    percent(s.kept.low, 1),
+                    percent(s.kept.high, 1)
+                ),
+            ),
             ("best fixed threshold".into(), format!("{} (nobody knows it beforehand)", percent(s.kept_best_fixed, 1))),
         ]));
     }

@@ -99,6 +99,7 @@ fn curves(shown: &Shown, args: &ReplayArgs) -> Section {
     let line = |name: &str, points: &[Point], of: &dyn Fn(&Point) -> Option<(f64, f64)>| Series {
         name: name.to_owned(),
         points: points.iter().filter_map(of).collect(),
+        ..Series::default()
     };
     let by_kept = |p: &Point| Some((p.kept, p.quality));
     let mut series = vec![line(&shown.method.name(), &replay.curve, &by_kept)];
@@ -108,7 +109,7 @@ fn curves(shown: &Shown, args: &ReplayArgs) -> Section {
         series.push(line(&format!("{name} (trivial)"), &trivial.curve, &by_kept));
     }
     let ends = vec![(0.0, replay.quality_large.estimate), (1.0, replay.quality_small.estimate)];
-    series.push(Series { name: "chance".into(), points: ends });
+    series.push(Series { name: "chance".into(), points: ends, ..Series::default() });
     series.push(line("knows everything", &replay.oracle, &by_kept));
     let qualities = || series.iter().flat_map(|s| s.points.iter().map(|p| p.1));
     let (low, high) = (qualities().fold(1.0, f64::min), qualities().fold(0.0, f64::max));

@@ -2,12 +2,12 @@
 
 use super::{
     Forecast, StreamArgs,
-    show::{curve, over},
+    show::{over, stretches},
 };
 use understudy_adapt::online::forecast::Tally;
 use understudy_pilot::report::{
     Block, Cell, Column, Figure, KeyFigure, Report, Section, Table, Tone,
-    charts::{self, Axis, Series},
+    charts::{self, Axis, Series, Spread},
     numbers::{count, percent},
 };
 
@@ -51,12 +51,15 @@ pub(super) fn page(forecast: &Forecast, args: &StreamArgs) -> Report {
     let mut columns = vec![Column::text("")];
     columns
         .extend(["calls", "kept answers agree", "answered otherwise", "accuracy", "accuracy lost"].map(Column::number));
-    let line = |name: &str, of: &dyn Fn(&Tally) -> Option<f64>| Series {
-        name: name.to_owned(),
-        points: curve(&forecast.student)
-            .into_iter()
-            .filter_map(|(from, to, tally)| Some(((from + to) as f64 / 2.0, of(&tally)?)))
-            .collect(),
+    let line = |name: &str, of: &dyn Fn(&Tally) -> Option<f64>| {
+        let point = |(from, to, orders): (usize, usize, Vec<Tally>)| {
+            let (mean, ..) = over(&orders, of)?;
+            let n = ((to - from) * orders.len()) as u64;
+            let spread = Spread { n, interval: Some((mean.low.max(0.0), mean.high.min(1.0))) };
+            Some((((from + to) as f64 / 2.0, mean.estimate), spread))
+        };
+        let (points, spread) = stretches(&forecast.student).into_iter().filter_map(point).unzip();
+        Series { name: name.to_owned(), points, spread }
     };
     let x = Axis {
         name: "requests since the start",
@@ -68,7 +71,8 @@ pub(super) fn page(forecast: &Forecast, args: &StreamArgs) -> Report {
     let series = [line("calls to the large model", &|t| Some(t.calls)), line("kept answers agree", &|t| t.agreement)];
     let plot = Figure {
         title: "How it learns".into(),
-        how: "Each point is a tenth of the stream, over all orders.".into(),
+        how: "Each point is a tenth of the stream, its mean over the orders; whiskers are 95 % intervals over them."
+            .into(),
         svg: charts::lines("Calls and agreement over the stream", x, y, &series, None),
     };
     let table = Table {

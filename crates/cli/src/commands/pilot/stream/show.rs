@@ -6,7 +6,7 @@ use crate::{
     terminal::{percent, say, table},
 };
 use serde_json::{Value, json};
-use understudy_adapt::online::forecast::{Step, Tally};
+use understudy_adapt::online::forecast::Tally;
 use understudy_stats::{Bound, mean::mean};
 
 /// Stretches of the learning curve, and the length of its longest bar.
@@ -26,19 +26,15 @@ pub(super) fn over(tallies: &[Tally], figure: impl Fn(&Tally) -> Option<f64>) ->
     Some((mean(&values, LEVEL), least, most))
 }
 
-/// The stretches of the stream, each with its figures over all orders.
-pub(super) fn curve(way: &Way) -> Vec<(usize, usize, Tally)> {
+/// The stretches of the stream: from, to, the figures of each order.
+pub(super) fn stretches(way: &Way) -> Vec<(usize, usize, Vec<Tally>)> {
     let n = way.streams.first().map_or(0, |stream| stream.steps.len());
     let edge = |k: usize| n * k / STRETCHES;
-    (0..STRETCHES)
-        .filter(|&k| edge(k) < edge(k + 1))
-        .map(|k| {
-            let (from, to) = (edge(k), edge(k + 1));
-            let steps: Vec<Step> =
-                way.streams.iter().flat_map(|stream| stream.steps[from..to].iter().copied()).collect();
-            (from, to, Tally::new(&steps))
-        })
-        .collect()
+    let stretch = |k: usize| {
+        let (from, to) = (edge(k), edge(k + 1));
+        (from, to, way.streams.iter().map(|stream| Tally::new(&stream.steps[from..to])).collect())
+    };
+    (0..STRETCHES).filter(|&k| edge(k) < edge(k + 1)).map(stretch).collect()
 }
 
 /// Shows a forecast to a person.
@@ -57,16 +53,22 @@ pub(super) fn show(forecast: &Forecast, args: &StreamArgs) {
         say(format!("{} rows without an answer of {} are left out", forecast.left_out, args.large));
     }
     terminal::heading("Calls to the large model as the stream goes on");
-    for (from, to, tally) in curve(&forecast.student) {
+    for (from, to, orders) in stretches(&forecast.student) {
+        let mean = |of: &dyn Fn(&Tally) -> Option<f64>| over(&orders, of).map(|(bound, ..)| bound.estimate);
+        let calls = mean(&|t| Some(t.calls)).unwrap_or(0.0);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of the longest bar")]
-        let bar = "█".repeat((tally.calls * BAR).round() as usize);
-        let rest = match tally.loss() {
+        let bar = "█".repeat((calls * BAR).round() as usize);
+        let rest = match mean(&|t| t.loss()) {
             Some(loss) => {
-                format!("kept answers agree {}, accuracy lost {:+.1} points", optional(tally.agreement), 100.0 * loss)
+                format!(
+                    "kept answers agree {}, accuracy lost {:+.1} points",
+                    optional(mean(&|t| t.agreement)),
+                    100.0 * loss
+                )
             }
-            None => format!("kept answers agree {}", optional(tally.agreement)),
+            None => format!("kept answers agree {}", optional(mean(&|t| t.agreement))),
         };
-        say(format!("  {:>6}–{to:<6} {bar:<40} {:>7}  {rest}", from + 1, percent(tally.calls)));
+        say(format!("  {:>6}–{to:<6} {bar:<40} {:>7}  {rest}", from + 1, percent(calls)));
     }
     terminal::heading("Beside other ways, mean over orders ± half of the 95 % interval (worst order)");
     let mut rows = vec![row("student", &tallies)];
@@ -122,11 +124,13 @@ fn optional(share: Option<f64>) -> String {
 /// The forecast as one object.
 pub(super) fn object(forecast: &Forecast, args: &StreamArgs) -> Value {
     let student = &forecast.student;
-    let curve: Vec<Value> = curve(student)
+    let curve: Vec<Value> = stretches(student)
         .into_iter()
-        .map(|(from, to, t)| {
-            json!({ "from": from, "to": to, "calls": t.calls, "agreement": t.agreement, "accuracy": t.accuracy,
-                "accuracy_large": t.accuracy_large })
+        .map(|(from, to, orders)| {
+            let mean = |of: &dyn Fn(&Tally) -> Option<f64>| over(&orders, of).map(|(bound, ..)| bound.estimate);
+            json!({ "from": from, "to": to, "calls": mean(&|t| Some(t.calls)), "agreement": mean(&|t| t.agreement),
+                "accuracy": mean(&|t| t.accuracy), "accuracy_large": mean(&|t| t.accuracy_large),
+                "over_orders": figures(&orders) })
         })
         .collect();
     let audits = student.streams.iter().fold((0, 0, 0.0), |sum, stream| {
