@@ -417,7 +417,7 @@ fn router(configured: &ConfiguredTask, trained: Option<Trained>) -> Arc<dyn Rout
 }
 
 fn openai_config(name: ModelName, model: &RemoteModel, upstream: &Upstream) -> OpenAiConfig {
-    let Source::OpenAi { base_url, api_key, headers } = &upstream.source else {
+    let Source::OpenAi { base_url, api_key, api_key_from, headers } = &upstream.source else {
         unreachable!("callers match on the source first");
     };
     OpenAiConfig {
@@ -425,6 +425,7 @@ fn openai_config(name: ModelName, model: &RemoteModel, upstream: &Upstream) -> O
         upstream_model: model.name_there.clone(),
         base_url: base_url.clone(),
         api_key: api_key.clone(),
+        api_key_from: api_key_from.clone(),
         headers: headers.clone(),
         timeouts: Timeouts { total: upstream.timeout, idle: upstream.idle_timeout },
         retries: Retries { count: upstream.retries, ..Retries::default() },

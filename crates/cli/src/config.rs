@@ -74,7 +74,13 @@ pub(crate) struct Upstream {
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
     /// A server that speaks OpenAI's API.
-    OpenAi { base_url: String, api_key: Option<SecretString>, headers: BTreeMap<String, SecretString> },
+    OpenAi {
+        base_url: String,
+        api_key: Option<SecretString>,
+        /// `env:NAME` or `file:PATH`, as configured.
+        api_key_from: Option<String>,
+        headers: BTreeMap<String, SecretString>,
+    },
     /// A file of recorded outcomes.
     Recorded { file: PathBuf, model: Option<String>, latency: Latency },
 }
@@ -269,7 +275,8 @@ impl Checker<'_> {
                     Ok((header.clone(), value))
                 });
                 let headers = headers.collect::<Result<_>>()?;
-                Source::OpenAi { base_url: url.clone(), api_key: api_key.transpose()?, headers }
+                let (api_key, api_key_from) = (api_key.transpose()?, raw.api_key.clone());
+                Source::OpenAi { base_url: url.clone(), api_key, api_key_from, headers }
             }
             (None, Some(file)) => {
                 let latency = match (raw.latency.as_deref(), raw.latency_ms) {

@@ -13,6 +13,8 @@ pub enum ErrorKind {
     Invalid,
     /// The caller may not do this: a key is missing or wrong.
     Denied,
+    /// An upstream refuses the key or the account that we present: no caller's fault, and trying again will not help.
+    Refused,
     /// The named thing (model, task, trace, file) does not exist.
     NotFound,
     /// Too much work at the moment, here or at an upstream; try again later.
@@ -40,9 +42,10 @@ pub enum Escalation {
 
 impl ErrorKind {
     /// Every kind, for tables and tests.
-    pub const ALL: [ErrorKind; 9] = [
+    pub const ALL: [ErrorKind; 10] = [
         Self::Invalid,
         Self::Denied,
+        Self::Refused,
         Self::NotFound,
         Self::Overloaded,
         Self::Deadline,
@@ -58,6 +61,7 @@ impl ErrorKind {
         match self {
             Self::Invalid => (400, 64, "invalid", Pointless),
             Self::Denied => (401, 77, "denied", Pointless),
+            Self::Refused => (503, 77, "refused", Allowed),
             Self::NotFound => (404, 66, "not_found", Pointless),
             Self::Overloaded => (429, 75, "overloaded", Allowed),
             Self::Deadline => (504, 75, "deadline", Pointless),

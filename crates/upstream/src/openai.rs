@@ -62,6 +62,8 @@ pub struct OpenAiConfig {
     pub base_url: String,
     /// Sent as a bearer token.
     pub api_key: Option<SecretString>,
+    /// Where the key was read, for the message of a server that refuses it: `env:OPENAI_API_KEY`. Never the key.
+    pub api_key_from: Option<String>,
     /// More headers, such as `api-key`.
     pub headers: BTreeMap<String, SecretString>,
     /// How long to wait.

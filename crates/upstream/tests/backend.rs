@@ -81,6 +81,7 @@ async fn the_http_client_conforms() {
         upstream_model: "up".into(),
         base_url: server.url(),
         api_key: None,
+        api_key_from: None,
         headers: BTreeMap::new(),
         timeouts: Timeouts::default(),
         retries: Retries::default(),

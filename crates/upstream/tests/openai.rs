@@ -48,6 +48,7 @@ fn config(base_url: String) -> OpenAiConfig {
         upstream_model: "gpt-x".into(),
         base_url,
         api_key: Some(SecretString::from(KEY)),
+        api_key_from: Some("env:SOME_KEY".into()),
         headers: BTreeMap::new(),
         timeouts: Timeouts { total: Duration::from_secs(20), idle: Duration::from_secs(20) },
         retries: Retries { count: 2, base: Duration::from_millis(2), max_wait: Duration::from_secs(3) },
@@ -290,6 +291,21 @@ async fn a_server_that_is_not_there_is_unavailable_and_named() {
     let error = whole(&OpenAi::new(gone, &network(Arc::default())).expect("valid")).await.expect_err("nobody there");
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.message().starts_with("ask `large` at 127.0.0.1:1: cannot connect"), "{error}");
+}
+
+#[tokio::test]
+async fn a_refused_key_is_named_by_where_it_was_read_and_not_sent_again() {
+    let set: [(&dyn Fn(&mut OpenAiConfig), &str); 3] = [
+        (&|_| {}, "the key in SOME_KEY was refused by 127.0.0.1 (401 Unauthorized): check it"),
+        (&|c| c.api_key_from = None, "refused our credentials (HTTP 401)"),
+        (&|c| c.api_key = None, "127.0.0.1 wants a key (401 Unauthorized) and none is configured"),
+    ];
+    for (change, said) in set {
+        let server = Server::start(|_| Reply::json(401, &format!(r#"{{"error":{{"message":"no: {KEY}"}}}}"#))).await;
+        let error = whole(&model(&server, change)).await.expect_err("an error");
+        assert_eq!((error.kind(), error.http_status(), server.seen().len()), (ErrorKind::Refused, 503, 1), "{error}");
+        assert!(error.message().contains(said) && !error.message().contains(KEY), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -48,10 +48,14 @@ fn says(body: &Value) -> (u16, String) {
     (200, said)
 }
 
-fn pilot(folder: &Path, more: &[&str]) -> Said {
+fn asked<'a>(more: &[&'a str]) -> Vec<&'a str> {
     let fixed = ["pilot", "run", "--data", "rows.jsonl", "--task", "generate", "--out", "out", "--json"];
     let models = ["--model", "good", "--model", "bad", "--baseline", "good"];
-    run(folder, &[&fixed[..], &models, more].concat())
+    [&fixed[..], &models, more].concat()
+}
+
+fn pilot(folder: &Path, more: &[&str]) -> Said {
+    run(folder, &asked(more))
 }
 
 #[test]
@@ -141,13 +145,35 @@ fn judge_and_models_share_one_cost_cap_over_all_sessions() {
 }
 
 #[test]
-fn a_wrong_key_is_tried_twice_at_most_and_said_once() {
+fn a_wrong_key_is_tried_once_and_said_once() {
     let folder = folder();
-    let upstream = Scripted::start(|_| (401, "Incorrect API key provided".to_owned()));
+    let upstream = Scripted::start(|_| (401, "Incorrect API key provided: sk-wrong".to_owned()));
     write(folder.path(), &upstream);
-    let said = pilot(folder.path(), &[]);
-    assert_eq!((said.code, upstream.calls()), (69, 2), "{}", said.err);
-    assert_eq!(said.err.matches("refused our credentials").count(), 1, "{}", said.err);
+    let config = folder.path().join("understudy.toml");
+    let text = fs::read_to_string(&config).expect("written");
+    fs::write(&config, text.replace("retries = 0", "retries = 3\napi_key = \"env:LLM_KEY\"")).expect("a file");
+    let mut command = command(folder.path(), &asked(&[]));
+    command.env("LLM_KEY", "sk-wrong");
+    let said = ended(command);
+    assert_eq!((said.code, upstream.calls()), (77, 1), "{}", said.err);
+    assert_eq!(said.err.matches("the key in LLM_KEY was refused by").count(), 1, "{}", said.err);
+    assert!(!said.err.contains("sk-wrong") && !said.out.contains("sk-wrong"), "{}", said.err);
+}
+
+#[test]
+fn a_judge_that_is_refused_ends_the_run_and_what_was_answered_is_kept() {
+    let folder = folder();
+    let upstream = Scripted::start(|body| match body["model"].as_str() {
+        Some("honest") => (403, "not for you".to_owned()),
+        _ => says(body),
+    });
+    write(folder.path(), &upstream);
+    let said = pilot(folder.path(), &["--judge", "honest"]);
+    assert_eq!((said.code, upstream.calls()), (77, 2 * ROWS + 1), "{}", said.err);
+    assert!(said.err.contains("wants a key (403 Forbidden) and none is configured"), "{}", said.err);
+    // The answers are in the journal: the next run pays for none of them.
+    assert_eq!(pilot(folder.path(), &[]).json()["models"]["good"]["resumed"], json!(ROWS));
+    assert_eq!(upstream.calls(), 2 * ROWS + 1);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
-use understudy_core::{Clock, Error, Money, RecordedAnswer, Result};
+use understudy_core::{Clock, Error, ErrorKind, Money, RecordedAnswer, Result};
 use understudy_dataset::Row;
 
 /// Why a model was not asked any more.
@@ -27,7 +27,7 @@ pub enum Ended {
     Decided(Decision),
     /// The next request might have exceeded the cost cap.
     CostCap,
-    /// It failed again and again; the last error.
+    /// It failed again and again, or its key was refused; the last error.
     Failing(String),
 }
 
@@ -177,7 +177,7 @@ impl Runner<'_> {
                     answers.failed += 1;
                     failures += 1;
                     answers.first_error.get_or_insert_with(|| error.to_string());
-                    if failures >= FAILURES && answers.ended == Ended::Done {
+                    if (failures >= FAILURES || error.kind() == ErrorKind::Refused) && answers.ended == Ended::Done {
                         answers.ended = Ended::Failing(error.to_string());
                         gauge.stop();
                     }

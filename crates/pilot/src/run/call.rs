@@ -139,7 +139,7 @@ impl Opening {
     pub(super) fn is_hopeless(&mut self, error: &Error) -> bool {
         let said = error.to_string();
         match error.kind() {
-            ErrorKind::Denied | ErrorKind::NotFound => true,
+            ErrorKind::Denied | ErrorKind::Refused | ErrorKind::NotFound => true,
             ErrorKind::Unavailable => self.said.replace(said.clone()) == Some(said),
             _ => false,
         }

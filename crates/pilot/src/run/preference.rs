@@ -18,8 +18,8 @@ use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use std::{collections::BTreeMap, sync::Mutex, sync::PoisonError};
 use understudy_core::{
-    Answer, Error, Message, ModelName, RecordedAnswer, Request, Result, Role, Seed, TraceId, hash::sha256_hex,
-    request::Sampling,
+    Answer, Error, ErrorKind, Message, ModelName, RecordedAnswer, Request, Result, Role, Seed, TraceId,
+    hash::sha256_hex, request::Sampling,
 };
 use understudy_stats::paired::mcnemar;
 
@@ -169,7 +169,8 @@ impl Runner<'_> {
                     failed += 1;
                     in_a_row += 1;
                     first_error.get_or_insert_with(|| error.to_string());
-                    if ended == Ended::Done && in_a_row >= FAILURES {
+                    let hopeless = in_a_row >= FAILURES || error.kind() == ErrorKind::Refused;
+                    if ended == Ended::Done && hopeless {
                         ended = Ended::Failing(error.to_string());
                         gauge_ref.stop();
                     }

@@ -25,6 +25,7 @@ pub(super) struct Caller {
     url: Url,
     headers: HeaderMap,
     secrets: Vec<SecretString>,
+    api_key_from: Option<String>,
     /// "ask NAME at HOST", the start of every message.
     context: String,
     timeouts: Timeouts,
@@ -101,6 +102,7 @@ impl Caller {
             breaker: network.breaker(&config.base_url),
             headers,
             secrets: config.api_key.iter().chain(config.headers.values()).cloned().collect(),
+            api_key_from: config.api_key.as_ref().and(config.api_key_from.clone()),
             context: format!("ask `{}` at {host}{port}", config.name),
             timeouts: config.timeouts,
             retries: config.retries,
@@ -210,7 +212,7 @@ impl Caller {
         // Waiting does not fill an empty account.
         let broke = body.windows(18).any(|window| window == b"insufficient_quota");
         let seconds = asked.map(|pause| pause.as_secs() + u64::from(pause.subsec_nanos() > 0));
-        let error = wire_error::parse(status.as_u16(), &body, seconds);
+        let error = self.about_the_key(status, wire_error::parse(status.as_u16(), &body, seconds));
         let again =
             status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
         let retry = match asked {
@@ -219,6 +221,30 @@ impl Caller {
             None => Retry::AfterBackoff,
         };
         Err(Failure { error, retry })
+    }
+
+    /// Says of a refusal which key to check.
+    fn about_the_key(&self, status: StatusCode, error: Error) -> Error {
+        match &self.api_key_from {
+            _ if error.kind() != ErrorKind::Refused => error,
+            Some(from) => {
+                let key = match from.split_once(':') {
+                    Some(("env", name)) => format!("the key in {name}"),
+                    Some(("file", path)) => format!("the key in the file {path}"),
+                    _ => format!("the key from {from}"),
+                };
+                let host = self.url.host_str().unwrap_or_default();
+                let message = format!("{key} was refused by {host} ({status}): check it and what it is allowed to do");
+                Error::new(ErrorKind::Refused, message)
+            }
+            None if self.secrets.is_empty() => {
+                let host = self.url.host_str().unwrap_or_default();
+                let message =
+                    format!("{host} wants a key ({status}) and none is configured: set this upstream's api_key");
+                Error::new(ErrorKind::Refused, message)
+            }
+            None => error,
+        }
     }
 
     fn admit(&self) -> Result<Report, Failure> {

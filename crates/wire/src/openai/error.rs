@@ -35,7 +35,7 @@ fn type_name(kind: ErrorKind) -> &'static str {
         ErrorKind::Overloaded => "rate_limit_error",
         ErrorKind::Deadline => "timeout_error",
         ErrorKind::Cancelled => "request_cancelled",
-        ErrorKind::Unavailable => "service_unavailable_error",
+        ErrorKind::Unavailable | ErrorKind::Refused => "service_unavailable_error",
         ErrorKind::Data | ErrorKind::Internal => "server_error",
     }
 }
@@ -43,8 +43,8 @@ fn type_name(kind: ErrorKind) -> &'static str {
 /// Reads an upstream's error answer: HTTP status, body, and `Retry-After` in seconds.
 ///
 /// What the client can act on (bad request, unknown model, rate limit, outage) keeps the upstream's status and, when it is
-/// an error object, its body. A refused key is our configuration's fault, not the client's: the client sees
-/// `Unavailable`, and never the upstream's text, which may quote the key.
+/// an error object, its body. A refused key is our configuration's fault, not the client's: that is `Refused`, which the
+/// client sees as status 503, and never the upstream's text, which may quote the key.
 #[must_use]
 pub fn parse(status: u16, body: &Bytes, retry_after_s: Option<u64>) -> Error {
     let object = serde_json::from_slice::<Value>(body).ok().filter(|value| value.get("error").is_some());
@@ -55,7 +55,7 @@ pub fn parse(status: u16, body: &Bytes, retry_after_s: Option<u64>) -> Error {
             let message = format!(
                 "use the upstream: it refused our credentials (HTTP {status}); check this upstream's api_key and its permissions"
             );
-            return Error::unavailable(message);
+            return Error::new(ErrorKind::Refused, message);
         }
         404 => ErrorKind::NotFound,
         408 | 504 => ErrorKind::Deadline,
@@ -154,7 +154,7 @@ mod tests {
         let leaky = Bytes::from_static(br#"{"error":{"message":"Incorrect API key provided: sk-123"}}"#);
         for status in [401, 402, 403] {
             let error = parse(status, &leaky, None);
-            assert_eq!((error.kind(), error.http_status()), (ErrorKind::Unavailable, 503));
+            assert_eq!((error.kind(), error.http_status()), (ErrorKind::Refused, 503));
             assert!(!format!("{error:?}{}", String::from_utf8_lossy(&render(&error))).contains("sk-123"));
         }
     }
@@ -173,7 +173,7 @@ mod tests {
             (r#"{"error":{"message":"m","type":"rate_limit_error"}}"#, ErrorKind::Overloaded),
             (r#"{"error":{"message":"m","code":400}}"#, ErrorKind::Invalid),
             (r#"{"error":"boom"}"#, ErrorKind::Unavailable),
-            (r#"{"error":{"message":"m","type":"authentication_error"}}"#, ErrorKind::Unavailable),
+            (r#"{"error":{"message":"m","type":"authentication_error"}}"#, ErrorKind::Refused),
         ] {
             let value = serde_json::from_str(json).expect("JSON");
             let error = in_band(&value, &Bytes::from_static(json.as_bytes())).expect("an error");

@@ -53,6 +53,7 @@ pub(super) fn remote(
         upstream_model: args.model.clone(),
         base_url: url.to_owned(),
         api_key: args.api_key.clone(),
+        api_key_from: Some("OPENAI_API_KEY or --api-key".into()),
         headers: std::collections::BTreeMap::new(),
         timeouts: Timeouts { total: timeout, idle: timeout },
         retries: Retries { count: 0, ..Retries::default() },
