@@ -224,7 +224,8 @@ pub fn measured_level(kept: Option<f64>) -> &'static str {
         Some(kept) if kept >= 0.95 => "nearly all",
         Some(kept) if kept >= 0.2 => "a good part",
         Some(kept) if kept > 0.0 => "a little",
-        _ => "not certified",
+        Some(_) => "certified, keeps nothing",
+        None => "not certified",
     }
 }
 

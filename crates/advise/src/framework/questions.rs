@@ -134,6 +134,12 @@ static QUESTIONS: [Question; 14] = [
             ),
             level("a little", [-2, 0, 1], "the small model was certified for little of this traffic"),
             hard(
+                "certified, keeps nothing",
+                [-2, -2, 2],
+                "a threshold is certified, but no answer of this traffic was sure enough to be kept at it",
+                &[Small],
+            ),
+            hard(
                 "not certified",
                 [-2, -2, 2],
                 "the evidence does not certify the small model on this traffic",

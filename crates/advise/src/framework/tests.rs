@@ -69,8 +69,11 @@ fn what_was_measured_weighs_most() {
     let out = advise(&profile, &answers);
     assert_eq!(out.verdict, Some(Choice::Hybrid));
     assert_eq!(out.reasons[0].basis, Basis::Measured);
-    set(&mut profile, Key::Measured, measured_level(None)).expect("a level");
-    assert!(advise(&profile, &answers).excluded.iter().any(|e| e.choice == Choice::Small));
+    for (kept, why) in [(None, "does not certify"), (Some(0.0), "a threshold is certified, but no answer")] {
+        set(&mut profile, Key::Measured, measured_level(kept)).expect("a level");
+        let out = advise(&profile, &answers);
+        assert!(out.excluded.iter().any(|e| e.choice == Choice::Small && e.why.contains(why)), "{:?}", out.excluded);
+    }
 }
 
 #[test]
