@@ -10,6 +10,7 @@ mod forecast;
 mod gate;
 mod generation;
 mod labels;
+mod power;
 mod process;
 mod recorded;
 mod reference;
@@ -46,6 +47,8 @@ enum Bench {
     Generation(generation::GenerationArgs),
     /// Labels that the annotation queue needs beside chance, on Banking77
     Labels(labels::LabelsArgs),
+    /// Tests of non-inferiority: betting beside a t-test, and the true level of the score test
+    Power(power::PowerArgs),
     /// Our figures for the tests that compare them with other packages': requests on standard input
     #[command(hide = true)]
     Reference,
@@ -70,6 +73,7 @@ async fn main() -> ExitCode {
         Bench::Forecast(args) => forecast::run(&args),
         Bench::Generation(args) => generation::run(args).await,
         Bench::Labels(args) => labels::run(&args),
+        Bench::Power(args) => power::run(&args),
         Bench::Reference => reference::run(),
         Bench::Sequential(args) => sequential::run(&args),
         Bench::Router(args) => router::run(&args),
