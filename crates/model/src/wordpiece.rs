@@ -82,6 +82,11 @@ impl Pieces {
         self.vocabulary
     }
 
+    /// The `tokenizers` crate's own tokeniser, without padding and truncation.
+    pub(crate) fn crates(&self) -> &tokenizers::Tokenizer {
+        &self.inner
+    }
+
     /// Whether the fast way is taken.
     #[must_use]
     pub fn is_fast(&self) -> bool {
