@@ -43,13 +43,16 @@ pub(crate) struct RouterArgs {
     /// Leave out the kinds that read embeddings
     #[arg(long)]
     without_embeddings: bool,
+    /// Only time decisions, with routers trained on --train rows
+    #[arg(long, conflicts_with = "without_embeddings")]
+    decisions_only: bool,
+    /// Tokens of a text that are embedded, special ones included
+    #[arg(long, default_value_t = 256)]
+    max_tokens: usize,
     /// Print one JSON object as the last line
     #[arg(long)]
     json: bool,
 }
-
-/// Tokens of a text that are embedded.
-const MAX_TOKENS: usize = 256;
 
 /// Figures of one kind over the seeds.
 #[derive(Debug, Clone, Serialize)]
@@ -69,7 +72,13 @@ struct Line {
 
 /// Runs the bench; with `--json` the last line is one object.
 pub(crate) fn run(args: &RouterArgs) -> Result<()> {
-    let outcomes = read(args)?;
+    let mut outcomes = read(args)?;
+    if args.decisions_only {
+        outcomes.truncate(args.train);
+        let embeddings = embed(args, &outcomes)?;
+        let examples = router::examples(&outcomes, &embeddings, &args.small, &args.large)?;
+        return print_decisions(args, &[], &examples);
+    }
     let embeddings = if args.without_embeddings { Vec::new() } else { embed(args, &outcomes)? };
     let examples = router::examples(&outcomes, &embeddings, &args.small, &args.large)?;
     if args.train + 100 > examples.len() {
@@ -90,7 +99,11 @@ pub(crate) fn run(args: &RouterArgs) -> Result<()> {
     }
     let lines = lines(&runs, &chosen);
     print(&lines);
-    let decisions = timing::decisions(args, &examples)?;
+    print_decisions(args, &lines, &examples)
+}
+
+fn print_decisions(args: &RouterArgs, lines: &[Line], examples: &[Example<'_>]) -> Result<()> {
+    let decisions = timing::decisions(args, examples)?;
     if args.json {
         let object =
             serde_json::json!({ "set": args.set, "train": args.train, "lines": lines, "decisions": decisions });
@@ -220,7 +233,7 @@ fn encoder(args: &RouterArgs) -> Result<Encoder> {
             .ok_or_else(|| Error::invalid("find the installed models: give their folder with --models"))?
             .join(".understudy/models"),
     };
-    Encoder::load(&dir.join("minilm"), &EncoderOptions { max_tokens: MAX_TOKENS, ..EncoderOptions::default() })
+    Encoder::load(&dir.join("minilm"), &EncoderOptions { max_tokens: args.max_tokens, ..EncoderOptions::default() })
 }
 
 fn embed(args: &RouterArgs, outcomes: &[Outcome]) -> Result<Vec<Vec<f32>>> {

@@ -27,7 +27,7 @@ use understudy_model::{
 };
 use understudy_route::{
     AlwaysTry, Router,
-    router::{Trained, Unanimous, UpToBytes},
+    router::{self, Reading, Trained, Unanimous, UpToBytes},
 };
 use understudy_serve::{
     api::embeddings::EmbeddingModel,
@@ -42,8 +42,6 @@ use understudy_wire::openai::chat::UsageChunk;
 
 /// Tokens that one batch of an encoder holds at most.
 const BATCH_TOKENS: usize = 4096;
-/// Tokens of a prompt that a router's encoder reads.
-pub(crate) const ROUTED_TOKENS: usize = 256;
 /// Texts that may wait for an encoder.
 const ENCODER_QUEUE: usize = 4096;
 /// Names that clients made up and that are remembered with their upstream.
@@ -153,8 +151,11 @@ impl Composer {
             spec.audit = floors.get(&certificate.id).map_or(spec.audit, |floor| spec.audit.max(*floor));
         }
         let trained = trained_router(configured, config)?;
-        let embedder = match trained.as_ref().and_then(|router| router.embedder.as_deref()) {
-            Some(name) => Some(self.routing_encoder(name, config)? as Arc<dyn Embedder>),
+        let embedder = match trained.as_ref().and_then(|router| Some((router.embedder.as_deref()?, router.reading))) {
+            Some((name, reading)) => {
+                Some(self.routing_encoder(&config.models_dir, name, reading, config.server.threads)?
+                    as Arc<dyn Embedder>)
+            }
             None => None,
         };
         Ok(Task { spec, small, large, router: router(configured, trained), embedder })
@@ -260,9 +261,19 @@ impl Composer {
     }
 
     /// The encoder of a router, as routers are trained with it.
-    fn routing_encoder(&self, name: &str, config: &Config) -> Result<Arc<EncoderService>> {
-        let installed = installed::load(&config.models_dir, name)?;
-        self.encoder(&installed, Dtype::F32, ROUTED_TOKENS, config.server.threads)
+    pub(crate) fn routing_encoder(
+        &self,
+        models_dir: &Path,
+        name: &str,
+        reading: Reading,
+        threads: usize,
+    ) -> Result<Arc<EncoderService>> {
+        let installed = installed::load(models_dir, name)?;
+        let dtype = match reading.precision {
+            router::Precision::Int8 => Dtype::Int8,
+            router::Precision::F32 => Dtype::F32,
+        };
+        self.encoder(&installed, dtype, reading.tokens as usize, threads)
     }
 
     fn local(&self, name: &str, local: &Local, config: &Config, snapshot: &mut Snapshot) -> Result<()> {

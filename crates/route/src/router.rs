@@ -10,7 +10,7 @@ mod trained;
 
 pub use design::{Design, Priors};
 pub use predictor::{Predictor, Prompt};
-pub use trained::{FORMAT, Trained};
+pub use trained::{FORMAT, Precision, Reading, Trained};
 
 use understudy_core::Request;
 

@@ -26,7 +26,7 @@ pub(super) struct Decisions {
 }
 
 pub(super) fn decisions(args: &RouterArgs, examples: &[Example<'_>]) -> Result<Vec<Decisions>> {
-    let train = &examples[..args.train];
+    let train = &examples[..args.train.min(examples.len())];
     let texts: Vec<String> = (0..DECISIONS).map(|i| long(examples, i)).collect();
     let with_embeddings = examples[0].prompt.embedding.is_some();
     let encoder = with_embeddings.then(|| encoder(args)).transpose()?;

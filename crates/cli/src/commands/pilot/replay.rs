@@ -18,13 +18,14 @@ use clap::Args;
 use scores::{Data, Method};
 use std::{path::PathBuf, sync::Arc};
 use understudy_core::{Clock, Error, LossKind, Outcome, Result, Seed, hash::sha256_hex};
-use understudy_model::encoder::Dtype;
+use understudy_model::service::EncoderService;
 use understudy_pilot::{
     Grid, Loss, Report, Rule, Scored, Terms, certify_scored,
     gate::{self, Helpers},
     replay::{self, Options, Replay},
     scored_from_outcomes,
 };
+use understudy_route::router::Reading;
 use understudy_store::{Store, StoreOptions};
 
 #[derive(Debug, Args)]
@@ -127,8 +128,9 @@ pub(super) async fn run(mut args: ReplayArgs, context: &Context) -> Result<()> {
     let Material { outcomes, train, selected, notes } = Material::of(&mut args, context).await?;
     let method = Method::of(&args, &outcomes)?;
     let embedder = method.embedder(args.embedder.as_deref());
-    let embed = async |outcomes: &[Outcome]| match &embedder {
-        Some(name) => embed(name, outcomes, context).await,
+    let encoder = embedder.as_deref().map(|name| routing_encoder(name, context)).transpose()?;
+    let embed = async |outcomes: &[Outcome]| match &encoder {
+        Some(encoder) => embed(encoder, outcomes).await,
         None => Ok(Vec::new()),
     };
     let test_vectors = embed(&outcomes).await?;
@@ -141,6 +143,7 @@ pub(super) async fn run(mut args: ReplayArgs, context: &Context) -> Result<()> {
         test_vectors: &test_vectors,
         train: train.as_deref(),
         train_vectors: &train_vectors,
+        encoder: encoder.as_ref().map(|service| service.encoder()),
         small: &args.small,
         large: &args.large,
         seed: Seed(args.seed),
@@ -345,17 +348,20 @@ fn read(file: &std::path::Path, args: &ReplayArgs) -> Result<(Vec<Outcome>, usiz
     Ok((outcomes, skipped))
 }
 
-/// Embeddings of the prompts by an installed encoder.
-async fn embed(name: &str, outcomes: &[Outcome], context: &Context) -> Result<Vec<Vec<f32>>> {
-    const BATCH: usize = 64;
+/// An installed encoder as new routers read it.
+fn routing_encoder(name: &str, context: &Context) -> Result<Arc<EncoderService>> {
     let composer = Composer::new(Arc::new(SystemClock::new()), Seed(0))?;
-    let installed = understudy_model::installed::load(&context.models_dir, name)?;
-    let service = composer.encoder(&installed, Dtype::F32, compose::ROUTED_TOKENS, 0)?;
+    composer.routing_encoder(&context.models_dir, name, Reading::NEW, 0)
+}
+
+/// Embeddings of the prompts.
+async fn embed(service: &EncoderService, outcomes: &[Outcome]) -> Result<Vec<Vec<f32>>> {
+    const BATCH: usize = 64;
     let bar = terminal::progress(outcomes.len() as u64, "embedding prompts");
     let mut vectors = Vec::with_capacity(outcomes.len());
     for batch in outcomes.chunks(BATCH) {
         let texts = batch.iter().map(|outcome| outcome.prompt.clone()).collect();
-        let embedded = understudy_core::Embedder::embed(service.as_ref(), texts).await;
+        let embedded = understudy_core::Embedder::embed(service, texts).await;
         let embedded = embedded.inspect_err(|_| bar.finish_and_clear())?;
         bar.inc(batch.len() as u64);
         vectors.extend(embedded.vectors);

@@ -1,6 +1,6 @@
 //! `--models a,b,c`: each request goes to the model of the greatest predicted quality minus price and time.
 
-use super::{ReplayArgs, embed};
+use super::{ReplayArgs, embed, routing_encoder};
 use crate::{
     commands::Context,
     compose,
@@ -33,7 +33,10 @@ pub(super) async fn run(args: &ReplayArgs, context: &Context) -> Result<()> {
         Some(kind) => Kind::parse(kind)?,
     };
     let vectors = match kind.wants_embedding() {
-        true => embed(args.embedder.as_deref().unwrap_or("minilm"), &outcomes, context).await?,
+        true => {
+            let encoder = routing_encoder(args.embedder.as_deref().unwrap_or("minilm"), context)?;
+            embed(&encoder, &outcomes).await?
+        }
         false => Vec::new(),
     };
     let bar = terminal::progress(args.models.len() as u64, "predicting qualities");

@@ -4,6 +4,7 @@ use super::ReplayArgs;
 use crate::clock::SystemClock;
 use std::{io::Write, path::Path};
 use understudy_core::{Clock, Error, Outcome, Result, Seed};
+use understudy_model::encoder::{Encoder, Scratch};
 use understudy_pilot::{
     gate,
     replay::{self, Stage},
@@ -11,13 +12,15 @@ use understudy_pilot::{
 };
 use understudy_route::{
     gate::FittedGate,
-    router::{FORMAT, Predictor, Trained},
+    router::{FORMAT, Predictor, Prompt, Reading, Trained},
 };
 
 /// Parts of a cross-fit.
 const FOLDS: usize = 5;
 /// Decisions that are timed.
 const TIMED: usize = 500;
+/// As many where each embeds its prompt.
+const TIMED_EMBEDDING: usize = 100;
 /// The encoder of the kinds that need one.
 const ENCODER: &str = "minilm";
 
@@ -77,6 +80,8 @@ pub(super) struct Data<'a> {
     /// Rows of their own to fit on; without them, `test` is cross-fitted.
     pub(super) train: Option<&'a [Outcome]>,
     pub(super) train_vectors: &'a [Vec<f32>],
+    /// What made the vectors.
+    pub(super) encoder: Option<&'a Encoder>,
     pub(super) small: &'a str,
     pub(super) large: &'a str,
     pub(super) seed: Seed,
@@ -161,7 +166,8 @@ impl Data<'_> {
             .collect()
     }
 
-    /// Median and 99th percentile of what one decision takes once embeddings are there, in microseconds.
+    /// Median and 99th percentile of what one decision takes on one thread, in microseconds; reading the prompt is part
+    /// of it.
     pub(super) fn decision_us(&self, method: &Method) -> Result<[f64; 2]> {
         let clock = SystemClock::new();
         let sample: Vec<&Outcome> = self.test.iter().take(TIMED).collect();
@@ -172,7 +178,17 @@ impl Data<'_> {
                 let train = router::examples(self.train.unwrap_or(self.test), vectors, self.small, self.large)?;
                 let predictor = router::fit(kind.unwrap_or(Kind::Static), &train, Example::gain)?;
                 let test = router::examples(self.test, self.test_vectors, self.small, self.large)?;
-                timed(&clock, &test[..sample.len()], |example| predictor.predict(&example.prompt))
+                match self.encoder.filter(|_| predictor.wants_embedding()) {
+                    None => timed(&clock, &test[..sample.len()], |example| predictor.predict(&example.prompt)),
+                    Some(encoder) => {
+                        let mut scratch = Scratch::default();
+                        timed(&clock, &test[..sample.len().min(TIMED_EMBEDDING)], |example| {
+                            let tokens = encoder.tokenize(example.prompt.text).ok();
+                            let embedding = tokens.map(|tokens| encoder.embed(&[tokens], &mut scratch).swap_remove(0));
+                            predictor.predict(&Prompt { embedding: embedding.as_deref(), ..example.prompt })
+                        })
+                    }
+                }
             }
             Method::Gate(kind) => {
                 let fit = gate::fit(self.train.unwrap_or(self.test), self.small, self.large, &self.params(*kind))?;
@@ -246,6 +262,7 @@ pub(super) fn train_router(method: &Method, data: &Data<'_>, limit: f64, embedde
         large: data.large.to_owned(),
         n: examples.len(),
         embedder,
+        reading: Reading::NEW,
         limit,
         predictor,
     })
