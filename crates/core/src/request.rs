@@ -54,6 +54,19 @@ pub enum OutputFormat {
     JsonSchema(serde_json::Value),
     /// Text that a GBNF grammar accepts.
     Grammar(String),
+    /// One of these texts, word for word: the one that the model finds likeliest. Models of ours weigh all of them and
+    /// say the share of probability as their confidence; temperature and length do not apply.
+    OneOf(Vec<String>),
+}
+
+/// A GBNF grammar that accepts exactly these texts.
+#[must_use]
+pub fn one_of_grammar<T: AsRef<str>>(texts: &[T]) -> String {
+    let literal = |text: &T| {
+        let text = text.as_ref().replace('\\', "\\\\").replace('"', "\\\"");
+        format!("\"{}\"", text.replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t"))
+    };
+    format!("root ::= {}\n", texts.iter().map(literal).collect::<Vec<_>>().join(" | "))
 }
 
 /// What only some models can do.

@@ -109,19 +109,15 @@ impl OutputForm {
         }
     }
 
-    /// A GBNF grammar of exactly the answers that mean one of the labels, for models that can be held to one. `None`
+    /// Exactly the answers that mean one of the labels, in their order, for models that can be held to them. `None`
     /// without labels, or where the answer states a confidence, which such a model does not have.
     #[must_use]
-    pub fn grammar(&self, labels: &[String]) -> Option<String> {
+    pub fn texts(&self, labels: &[String]) -> Option<Vec<String>> {
         let stated = |template: &String| template.contains(CONFIDENCE);
         if labels.is_empty() || matches!(self, Self::Template(template) if stated(template)) {
             return None;
         }
-        let literal = |label: &String| {
-            let text = self.render(label, 0.0).replace('\\', "\\\\").replace('"', "\\\"");
-            format!("\"{}\"", text.replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t"))
-        };
-        Some(format!("root ::= {}\n", labels.iter().map(literal).collect::<Vec<_>>().join(" | ")))
+        Some(labels.iter().map(|label| self.render(label, 0.0)).collect())
     }
 
     /// Reads the label out of a large model's answer: the inverse of [`OutputForm::render`], lenient in white space,
@@ -203,14 +199,13 @@ mod tests {
     }
 
     #[test]
-    fn a_grammar_holds_the_rendered_labels_and_nothing_else() {
-        let grammar = |form: OutputForm| form.grammar(&labels());
-        let quoted = r#"root ::= "spam" | "ham" | "a \"b\"""#;
-        assert_eq!(grammar(OutputForm::Label), Some(format!("{quoted}\n")));
-        let braces = grammar(OutputForm::Template("{\"is\":\"{label}\"}".into())).expect("labels");
-        assert!(braces.starts_with(r#"root ::= "{\"is\":\"spam\"}" | "#), "{braces}");
-        assert_eq!(grammar(OutputForm::Template("{label} {confidence}".into())), None);
-        assert_eq!(OutputForm::Label.grammar(&[]), None);
+    fn the_texts_are_the_rendered_labels_where_no_confidence_is_stated() {
+        let texts = |form: OutputForm| form.texts(&labels());
+        assert_eq!(texts(OutputForm::Label), Some(labels().to_vec()));
+        let braces = texts(OutputForm::Template("{\"is\":\"{label}\"}".into())).expect("labels");
+        assert!(braces.iter().all(|text| text.starts_with("{\"is\":\"") && text.ends_with("\"}")));
+        assert_eq!(texts(OutputForm::Template("{label} {confidence}".into())), None);
+        assert_eq!(OutputForm::Label.texts(&[]), None);
     }
 
     #[test]

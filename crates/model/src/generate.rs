@@ -11,6 +11,7 @@
 //! (x86-64, Q8_0), at slower prompts; so they are only up to 511 tokens where there are several threads, among which
 //! an answer that runs alone splits longer attention. Without a seed, sampling is seeded by the request's id.
 
+mod choices;
 mod engine;
 mod grammar;
 mod import;
@@ -25,7 +26,8 @@ mod tests;
 
 pub use import::{FileType, Imported, file_type, import_gguf, quantise};
 
-use engine::{Engine, Job, Limits};
+use choices::Choices;
+use engine::{Candidates, Engine, Job, Limits};
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use grammar::{Constraint, Forbidden};
 use llama_cpp_2::{
@@ -253,6 +255,7 @@ impl Generator {
             prompt: prepared.prompt,
             max_tokens: prepared.max_tokens,
             sampler: prepared.sampler,
+            choices: prepared.choices,
             stop: request.sampling.stop.clone(),
             delivery,
             reply,
@@ -330,16 +333,36 @@ struct Prepared {
     prompt: Vec<llama_cpp_2::token::LlamaToken>,
     max_tokens: usize,
     sampler: Sampler,
+    choices: Option<Candidates>,
 }
 
 impl Prepare {
     fn prepare(&self, parts: &Parts) -> Result<Prepared> {
         let text = self.template.render(&self.model, &parts.messages)?;
         let prompt = prompt::tokenise(&self.model, &text);
-        let max_tokens = self.answer_length(prompt.len(), parts.sampling.max_tokens)?;
+        let choices = match &parts.format {
+            OutputFormat::OneOf(texts) => Some(self.candidates(texts)?),
+            _ => None,
+        };
+        let asked = match &choices {
+            // The texts say how long an answer is.
+            Some(candidates) => Some(u32::try_from(candidates.choices.longest().max(1)).unwrap_or(u32::MAX)),
+            None => parts.sampling.max_tokens,
+        };
+        let max_tokens = self.answer_length(prompt.len(), asked)?;
         let constraint = Constraint::compile(&self.model, &self.forbidden, &parts.format)?;
         let sampler = Sampler::new(&parts.sampling, self.options.temperature, parts.seed, constraint)?;
-        Ok(Prepared { prompt, max_tokens, sampler })
+        Ok(Prepared { prompt, max_tokens, sampler, choices })
+    }
+
+    /// The texts that the answer is one of, as tokens.
+    fn candidates(&self, texts: &[String]) -> Result<Candidates> {
+        let tokens: Vec<_> =
+            texts.iter().map(|text| self.model.vocab().tokenize(text.as_bytes(), false, false)).collect();
+        if texts.is_empty() || tokens.iter().any(Vec::is_empty) {
+            return Err(Error::invalid("choose a text: give at least one, and none that is empty"));
+        }
+        Ok(Candidates { texts: texts.to_vec(), choices: Choices::new(&tokens) })
     }
 
     /// Most tokens to draw: what the request asks for, else the default as far as it fits.
@@ -413,6 +436,11 @@ fn limits(options: &GeneratorOptions, model: &LlamaModel) -> Limits {
         batch: options.max_batch as usize,
         // A recurrent state cannot be cut at a token.
         reuse: options.prefix_reuse == PrefixReuse::On && !model.is_recurrent() && !model.is_hybrid(),
+        ends: (0..)
+            .zip(model.vocab().tokens())
+            .filter(|(_, token)| model.vocab().is_eog(*token))
+            .map(|(at, _)| at)
+            .collect(),
     }
 }
 

@@ -35,10 +35,8 @@ impl SmallModel {
         if self.tells == Tells::Tokens {
             request.sampling.logprobs.get_or_insert(0);
             let ours = self.model.backend.capabilities().place == Place::Local;
-            if let (true, OutputFormat::Text, Some(grammar)) =
-                (ours, &request.format, task.output.grammar(&task.labels))
-            {
-                request.format = OutputFormat::Grammar(grammar);
+            if let (true, OutputFormat::Text, Some(texts)) = (ours, &request.format, task.output.texts(&task.labels)) {
+                request.format = OutputFormat::OneOf(texts);
             }
         }
         request

@@ -5,6 +5,7 @@
 //! if they come in ascending order, so a batch is ordered by slot.
 
 use super::{
+    choices::Choices,
     sample::{Logprobs, Sampler},
     slots::Slots,
     text::{Emitter, Progress},
@@ -15,7 +16,9 @@ use std::{
     sync::mpsc::{Receiver, TryRecvError},
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc::UnboundedSender};
-use understudy_core::{Answer, Error, Event, FinishReason, ModelName, Result, TokenLogprob, Usage, request::Delivery};
+use understudy_core::{
+    Answer, Confidence, Error, Event, FinishReason, ModelName, Result, TokenLogprob, Usage, request::Delivery,
+};
 
 /// One request, prepared: everything that can be wrong with it was found before it came here.
 #[derive(Debug)]
@@ -23,12 +26,21 @@ pub(super) struct Job {
     pub(super) prompt: Vec<LlamaToken>,
     pub(super) max_tokens: usize,
     pub(super) sampler: Sampler,
+    /// The texts of which the answer is one; without them it is written freely.
+    pub(super) choices: Option<Candidates>,
     pub(super) stop: Vec<String>,
     pub(super) delivery: Delivery,
     /// Closed when nobody waits any more, which cancels the work.
     pub(super) reply: UnboundedSender<Result<Event>>,
     /// Its place in the queue.
     pub(super) _permit: OwnedSemaphorePermit,
+}
+
+/// Texts to choose among.
+#[derive(Debug)]
+pub(super) struct Candidates {
+    pub(super) texts: Vec<String>,
+    pub(super) choices: Choices,
 }
 
 /// What the engine needs to know besides the context.
@@ -40,6 +52,8 @@ pub(super) struct Limits {
     pub(super) tokens: usize,
     pub(super) batch: usize,
     pub(super) reuse: bool,
+    /// The tokens that end an answer.
+    pub(super) ends: Vec<usize>,
 }
 
 /// An answer in the making.
@@ -56,6 +70,25 @@ struct Writing {
     output: Option<i32>,
     /// How many tokens of it the current batch holds.
     batched: usize,
+    /// Where the candidates are read, when the answer is one of several texts.
+    reading: Option<Reading>,
+}
+
+/// A way through the candidates that is being read.
+struct Reading {
+    /// Its places, 0 being the end of the prompt.
+    nodes: Vec<usize>,
+    /// The prompt and the tokens of those places.
+    tokens: Vec<LlamaToken>,
+    /// Which places the current batch reads, and where in it their logits will be.
+    outputs: Vec<(usize, i32)>,
+}
+
+impl Reading {
+    fn new(prompt: &[LlamaToken], path: Vec<usize>, choices: &Choices) -> Self {
+        let tokens = prompt.iter().copied().chain(path.iter().map(|&node| choices.token(node))).collect();
+        Self { nodes: std::iter::once(0).chain(path).collect(), tokens, outputs: Vec::new() }
+    }
 }
 
 /// The loop and its state.
@@ -151,7 +184,10 @@ impl<'m> Engine<'m> {
                 self.forget(slot, 0);
                 self.slots.clear(slot);
             }
+            let choices = job.choices.as_ref().map(|candidates| &candidates.choices);
+            let reading = choices.and_then(|choices| Some(Reading::new(&job.prompt, choices.next()?, choices)));
             self.writing.push(Writing {
+                reading,
                 reused: self.slots.len(slot),
                 emitter: Emitter::new(&job.stop),
                 job,
@@ -180,7 +216,7 @@ impl<'m> Engine<'m> {
             w.output = None;
             w.batched = match w.next {
                 Some(_) => 1,
-                None => room.min(w.job.prompt.len() - self.slots.len(w.slot)),
+                None => room.min(w.wanted().len() - self.slots.len(w.slot)),
             };
             if w.next.is_none() {
                 room -= w.batched;
@@ -192,30 +228,58 @@ impl<'m> Engine<'m> {
             let done = self.slots.len(w.slot);
             let tokens = match &w.next {
                 Some(token) => std::slice::from_ref(token),
-                None => &w.job.prompt[done..done + w.batched],
+                None => &w.wanted()[done..done + w.batched],
             };
-            let end = if w.next.is_some() { done + 1 } else { w.job.prompt.len() };
+            let end = if w.next.is_some() { done + 1 } else { w.wanted().len() };
+            let (mut outputs, mut output) = (Vec::new(), None);
             for (at, &token) in (done..).zip(tokens) {
                 let last = at + 1 == end;
+                let node = match &w.reading {
+                    Some(reading) => (at + 1).checked_sub(w.job.prompt.len()).map(|place| reading.nodes[place]),
+                    None => None,
+                };
+                outputs.extend(node.map(|node| (node, self.batch.n_tokens())));
                 if last {
-                    w.output = Some(self.batch.n_tokens());
+                    output = Some(self.batch.n_tokens());
                 }
-                add(&mut self.batch, token, at, w.slot, last);
+                add(&mut self.batch, token, at, w.slot, last || node.is_some());
+            }
+            w.output = output;
+            if let Some(reading) = &mut w.reading {
+                reading.outputs = outputs;
             }
         }
     }
 
     fn draw_tokens(&mut self) {
-        let (slots, context, model, name) = (&mut self.slots, &self.context, self.model, &self.limits.name);
+        let mut moved = Vec::new();
+        let (slots, context, model, limits) = (&mut self.slots, &self.context, self.model, &self.limits);
+        let name = &limits.name;
         self.writing.retain_mut(|w| {
             match w.next {
                 Some(token) => slots.extend(w.slot, &[token]),
                 None => {
                     let done = slots.len(w.slot);
-                    slots.extend(w.slot, &w.job.prompt[done..done + w.batched]);
+                    slots.extend(w.slot, &w.wanted()[done..done + w.batched]);
+                }
+            }
+            if let (Some(reading), Some(candidates)) = (&w.reading, &mut w.job.choices) {
+                for &(node, output) in &reading.outputs {
+                    candidates.choices.read(node, context.get_logits_ith(output), &limits.ends);
                 }
             }
             let Some(output) = w.output else { return true };
+            if let Some(candidates) = &w.job.choices {
+                if let Some(path) = candidates.choices.next() {
+                    let reading = Reading::new(&w.job.prompt, path, &candidates.choices);
+                    moved.push((w.slot, slots.common(w.slot, &reading.tokens)));
+                    w.reading = Some(reading);
+                    return true;
+                }
+                w.send_choice(model, name);
+                slots.release(w.slot);
+                return false;
+            }
             let finish = match w.draw(model, context.get_logits_ith(output)) {
                 Ok(None) => return w.send_delta(),
                 Ok(Some(finish)) => finish,
@@ -230,6 +294,14 @@ impl<'m> Engine<'m> {
             slots.release(w.slot);
             false
         });
+        for (slot, common) in moved {
+            if self.forget(slot, common) {
+                self.slots.cut(slot, common);
+            } else {
+                self.forget(slot, 0);
+                self.slots.clear(slot);
+            }
+        }
     }
 
     /// llama.cpp could not compute the batch: its answers end with an error, and their cells are given up.
@@ -247,6 +319,40 @@ impl<'m> Engine<'m> {
 }
 
 impl Writing {
+    /// The tokens that are to be in the cache before anything can be drawn or chosen.
+    fn wanted(&self) -> &[LlamaToken] {
+        self.reading.as_ref().map_or(&self.job.prompt, |reading| &reading.tokens)
+    }
+
+    /// Ends an answer that is one of several texts.
+    fn send_choice(&mut self, model: &LlamaModel, name: &ModelName) {
+        let Some(candidates) = &self.job.choices else { return };
+        let Some(found) = candidates.choices.found() else {
+            let _ = self.job.reply.send(Err(Error::internal("choose a text: the model's output has no finite number")));
+            return;
+        };
+        let usage = Usage {
+            input_tokens: self.job.prompt.len() as u64,
+            cached_input_tokens: self.reused as u64,
+            output_tokens: found.tokens.len() as u64,
+            estimated: false,
+        };
+        let mut answer = Answer::text(name.clone(), candidates.texts[found.best].clone(), usage);
+        answer.confidence = Confidence::new(found.share.clamp(0.0, 1.0)).ok();
+        let vocab = model.vocab();
+        #[expect(clippy::cast_possible_truncation, reason = "log-probabilities are reported in f32")]
+        let described = found.tokens.iter().map(|&(token, logprob)| TokenLogprob {
+            bytes: vocab.token_to_piece(token, false, None),
+            logprob: logprob.min(0.0) as f32,
+            top: Vec::new(),
+        });
+        answer.logprobs = self.job.sampler.wants_logprobs().then(|| described.collect());
+        if self.job.delivery == Delivery::Stream {
+            let _ = self.job.reply.send(Ok(Event::Delta { text: answer.text.clone(), wire: None }));
+        }
+        let _ = self.job.reply.send(Ok(Event::End(Box::new(answer))));
+    }
+
     /// Draws the next token; the reason when it was the last.
     fn draw(&mut self, model: &LlamaModel, logits: &[f32]) -> Result<Option<FinishReason>> {
         let token = self.job.sampler.sample(logits)?;

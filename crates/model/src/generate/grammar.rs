@@ -46,7 +46,8 @@ impl Constraint {
     /// `Invalid` when the schema or the grammar is broken, or too large.
     pub(super) fn compile(model: &LlamaModel, forbidden: &Forbidden, format: &OutputFormat) -> Result<Option<Self>> {
         let (text, param) = match format {
-            OutputFormat::Text => return Ok(None),
+            // Texts to choose among are read, not written.
+            OutputFormat::Text | OutputFormat::OneOf(_) => return Ok(None),
             OutputFormat::JsonObject => (from_schema(&serde_json::json!({"type": "object"}))?, "response_format"),
             OutputFormat::JsonSchema(schema) => (from_schema(schema)?, "response_format"),
             OutputFormat::Grammar(text) => (text.clone(), "grammar"),

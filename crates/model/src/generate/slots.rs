@@ -86,6 +86,17 @@ impl Slots {
         self.slots[slot].tokens.extend_from_slice(tokens);
     }
 
+    /// How many tokens at the beginning of the slot are those of `wanted`, at most all but the last of them.
+    pub(super) fn common(&self, slot: usize, wanted: &[LlamaToken]) -> usize {
+        let most = wanted.len().saturating_sub(1);
+        self.slots[slot].tokens.iter().zip(&wanted[..most]).take_while(|(a, b)| a == b).count()
+    }
+
+    /// Notes that the slot ends after `len` tokens.
+    pub(super) fn cut(&mut self, slot: usize, len: usize) {
+        self.slots[slot].tokens.truncate(len);
+    }
+
     /// Number of tokens in the slot: the position of the next one.
     pub(super) fn len(&self, slot: usize) -> usize {
         self.slots[slot].tokens.len()

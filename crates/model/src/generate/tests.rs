@@ -414,3 +414,112 @@ fn what_the_model_does_not_take_is_refused() {
     assert_eq!(run(generator.answer(&r)).expect_err("no tools").kind(), ErrorKind::Invalid);
     assert!(Generator::load(std::path::Path::new("none.gguf"), GeneratorOptions::new("x".into())).is_err());
 }
+
+/// ln P of each text after the request's prompt, each computed on its own from the first token; a text that another one
+/// continues is to end there.
+fn scored_alone(generator: &Generator, request: &Request, texts: &[String]) -> Vec<f64> {
+    let model = &generator.prepare.model;
+    let vocab = model.vocab();
+    let prompt = generator.prepare.template.render(model, &request.messages).expect("a prompt");
+    let prompt = prompt::tokenise(model, &prompt);
+    let mut context = new_context(model, &generator.prepare.options).expect("a context");
+    let tokens = |text: &String| vocab.tokenize(text.as_bytes(), false, false);
+    let all: Vec<_> = texts.iter().map(tokens).collect();
+    let score = |text: &Vec<llama_cpp_2::token::LlamaToken>| {
+        context.clear_kv_cache_seq(Some(0), None, None).expect("a sequence");
+        let whole: Vec<_> = prompt.iter().chain(text).copied().collect();
+        let goes_on = all.iter().any(|other| other.len() > text.len() && other.starts_with(text));
+        let (mut ln_p, mut batch) = (0.0, llama_cpp_2::llama_batch::LlamaBatch::new(48, 1));
+        for (at, token) in whole.iter().enumerate() {
+            batch.clear();
+            batch.add(*token, i32::try_from(at).unwrap(), &[0], true).expect("room");
+            context.decode(&mut batch).expect("computed");
+            let logits = context.get_logits_ith(0);
+            let wanted: Vec<usize> = match whole.get(at + 1) {
+                _ if at + 1 < prompt.len() => continue,
+                Some(next) => vec![usize::try_from(next.0).unwrap()],
+                None if goes_on => (0..logits.len())
+                    .filter(|&id| vocab.is_eog(llama_cpp_2::token::LlamaToken(i32::try_from(id).unwrap())))
+                    .collect(),
+                None => continue,
+            };
+            let highest = f64::from(logits.iter().copied().fold(f32::MIN, f32::max));
+            let norm: f64 = logits.iter().map(|&l| (f64::from(l) - highest).exp()).sum();
+            let p: f64 = wanted.iter().map(|&id| (f64::from(logits[id]) - highest).exp() / norm).sum();
+            ln_p += p.ln();
+        }
+        ln_p
+    };
+    all.iter().map(score).collect()
+}
+
+#[test]
+fn one_of_several_texts_is_chosen_as_if_each_had_been_scored_on_its_own() {
+    let Some(generator) = load(|o| o.max_sequences = 3) else { return };
+    let labels =
+        ["card", "card_arrival", "card_payment_fee_charged", "card_payment_wrong_exchange_rate", "top_up_failed"];
+    let labels: Vec<String> = labels
+        .iter()
+        .map(|l| (*l).to_owned())
+        .chain(["exchange_rate", "lost or stolen card"].map(str::to_owned))
+        .collect();
+    let ask = |text: &str| {
+        let mut request = request(text, 4);
+        let list = format!("Answer with one of these labels and nothing else: {}", labels.join(", "));
+        request.messages.insert(0, Message { role: Role::System, text: list });
+        request.format = OutputFormat::OneOf(labels.clone());
+        request.sampling.logprobs = Some(0);
+        request
+    };
+    let requests = ["Where is my card?", "Why did you charge me a fee?", "My top-up failed", "???"].map(ask);
+    run(async {
+        let mut alone = Vec::new();
+        for r in &requests {
+            alone.push(generator.answer(r).await.expect("an answer"));
+        }
+        let mut largest = 0f64;
+        for (r, answer) in requests.iter().zip(&alone) {
+            let scores = scored_alone(&generator, r, &labels);
+            let best = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let share = 1.0 / scores.iter().map(|score| (score - best).exp()).sum::<f64>();
+            let chosen = labels.iter().position(|label| *label == answer.text).expect("a label");
+            assert!(scores[chosen] >= best - 1e-3, "{} of {scores:?}", answer.text);
+            let confidence = answer.confidence.expect("its share").get();
+            // A thousandth may stay unread.
+            assert!((confidence - share).abs() < 2e-3, "{confidence} for {share}");
+            let tokens = answer.logprobs.as_ref().expect("asked for");
+            let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.bytes.clone()).collect();
+            assert_eq!(bytes, answer.text.as_bytes());
+            let sum: f64 = tokens.iter().map(|token| f64::from(token.logprob)).sum();
+            // A text that ends where another goes on has the end's probability besides.
+            if answer.text != "card" {
+                largest = largest.max((sum - scores[chosen]).abs());
+            }
+        }
+        println!("largest difference of a log-probability: {largest:e}");
+        assert!(largest < 1e-2);
+        let together = join_all(requests.iter().map(|r| generator.answer(r))).await;
+        for (a, b) in alone.iter().zip(together) {
+            let b = b.expect("an answer");
+            assert_eq!(a.text, b.text);
+            assert!((a.confidence.expect("a share").get() - b.confidence.expect("a share").get()).abs() < 5e-3);
+        }
+        let mut none = requests[0].clone();
+        none.format = OutputFormat::OneOf(Vec::new());
+        assert_eq!(generator.answer(&none).await.expect_err("no text to choose").kind(), ErrorKind::Invalid);
+    });
+}
+
+#[test]
+fn an_answer_after_a_choice_is_what_it_was_before() {
+    let Some(generator) = load(|o| o.max_sequences = 1) else { return };
+    let free = request(QUESTIONS[0], 16);
+    let mut choice = free.clone();
+    choice.format = OutputFormat::OneOf(["Paris", "Paris is", "Rome", "Berlin"].map(str::to_owned).to_vec());
+    run(async {
+        let before = generator.answer(&free).await.expect("an answer").text;
+        let chosen = generator.answer(&choice).await.expect("an answer");
+        assert!(["Paris", "Paris is"].contains(&chosen.text.as_str()), "{}", chosen.text);
+        assert_eq!(generator.answer(&free).await.expect("an answer").text, before);
+    });
+}

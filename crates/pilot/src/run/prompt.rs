@@ -1,4 +1,4 @@
-//! Prompts, grammars and the reading of answers.
+//! Prompts and the reading of answers.
 
 use super::{Candidate, Plan, Prompting, Task};
 use std::fmt::Write;
@@ -38,7 +38,7 @@ pub fn request(plan: &Plan, candidate: &Candidate, row: &Row, shots: &[&Row]) ->
     request.input = Some(row.text.clone());
     let constrained = candidate.prompting == Prompting::Constrained;
     request.format = match plan.task {
-        Task::Classify if constrained => OutputFormat::Grammar(grammar(&plan.labels)),
+        Task::Classify if constrained => OutputFormat::OneOf(plan.labels.clone()),
         Task::Extract if constrained => OutputFormat::JsonObject,
         _ => OutputFormat::Text,
     };
@@ -104,26 +104,6 @@ pub fn instruction(plan: &Plan) -> String {
     }
 }
 
-/// A GBNF grammar that accepts exactly the labels.
-#[must_use]
-pub fn grammar(labels: &[String]) -> String {
-    let literal = |label: &String| {
-        let mut text = String::from("\"");
-        for c in label.chars() {
-            match c {
-                '"' | '\\' => text.extend(['\\', c]),
-                '\n' => text.push_str("\\n"),
-                '\r' => text.push_str("\\r"),
-                '\t' => text.push_str("\\t"),
-                c => text.push(c),
-            }
-        }
-        text.push('"');
-        text
-    };
-    format!("root ::= {}\n", labels.iter().map(literal).collect::<Vec<_>>().join(" | "))
-}
-
 /// What a model answered, in the task's vocabulary; the quality is not judged here.
 #[must_use]
 pub fn recorded(plan: &Plan, answer: &Answer) -> RecordedAnswer {
@@ -154,6 +134,9 @@ pub fn label_in(text: &str, labels: &[String]) -> Option<String> {
         let text: String = text.to_lowercase().chars().map(|c| if c.is_alphanumeric() { c } else { ' ' }).collect();
         text.split_whitespace().collect::<Vec<_>>().join(" ")
     };
+    if let Some(label) = labels.iter().find(|label| *label == text) {
+        return Some(label.clone());
+    }
     let said = plain(text);
     if let Some(label) = labels.iter().find(|label| plain(label) == said) {
         return Some(label.clone());
@@ -189,6 +172,5 @@ mod tests {
         ] {
             assert_eq!(label_in(text, &labels).as_deref(), meant, "{text}");
         }
-        assert_eq!(grammar(&labels), "root ::= \"card\" | \"card_arrival\" | \"top_up\" | \"say \\\"hi\\\"\"\n");
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json, value::RawValue};
 use std::ops::Range;
 use understudy_core::{
     Error, Request, Result,
-    request::{Delivery, OutputFormat},
+    request::{Delivery, OutputFormat, one_of_grammar},
 };
 
 /// Whether a stream is to end with a chunk that counts tokens.
@@ -189,6 +189,7 @@ fn built(request: &Request, upstream_model: &str, usage: UsageChunk) -> Bytes {
             json!({ "type": "json_schema", "json_schema": { "name": "answer", "schema": schema, "strict": true } }),
         ),
         OutputFormat::Grammar(text) => put("grammar", json!(text)),
+        OutputFormat::OneOf(texts) => put("grammar", json!(one_of_grammar(texts))),
     }
     if !request.metadata.is_empty() {
         put("metadata", json!(request.metadata));
