@@ -47,7 +47,7 @@ pub(crate) struct RouterArgs {
     #[arg(long, conflicts_with = "without_embeddings")]
     decisions_only: bool,
     /// Tokens of a text that are embedded, special ones included
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 192)]
     max_tokens: usize,
     /// Print one JSON object as the last line
     #[arg(long)]

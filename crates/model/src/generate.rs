@@ -20,6 +20,7 @@ mod quantise;
 mod sample;
 mod slots;
 mod text;
+mod writing;
 
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,7 @@ mod tests;
 pub use import::{FileType, Imported, file_type, import_gguf, quantise};
 
 use choices::Choices;
-use engine::{Candidates, Engine, Job, Limits};
+use engine::{Engine, Job, Limits};
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use grammar::{Constraint, Forbidden};
 use llama_cpp_2::{
@@ -54,6 +55,7 @@ use understudy_core::{
     Seed,
     request::{Delivery, OutputFormat, Sampling},
 };
+use writing::Candidates;
 
 /// Whether the beginning of a prompt that another request already computed is used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,15 +1,16 @@
 //! Which of some given texts a model would answer: every text's probability, read off the model token by token.
 //!
-//! The texts' tokens form a trie. A text's probability is the product of its tokens' probabilities after the prompt, and
-//! where another text goes on from it also that of ending there. Reading goes where the most probability is, and ends
-//! when what is left cannot matter: of 77 labels of four or more tokens each mostly a dozen places are looked at. Writing
-//! the likeliest token under a grammar instead would follow the likeliest first token, whatever came of it later.
+//! The texts' tokens form a trie. At each place the model's probabilities are shared out among the tokens with which some
+//! text goes on (and the end, where one ends); a text's probability is the product along its way, so that all texts
+//! together have 1. That is the distribution of writing under a grammar at temperature 1; writing the likeliest token
+//! each time would follow the likeliest first token, whatever came of it later. A place with one way on needs no look.
+//! Reading goes where the most probability is, and ends when less than a thousandth is left.
 //!
-//! Pure bookkeeping: the engine computes, the caller's logits come in by [`Choices::read`].
+//! Pure bookkeeping: the engine computes, the logits come in by [`Choices::read`].
 
 use llama_cpp_2::token::LlamaToken;
 
-/// Probability that may stay unread, as a share of what the texts have so far.
+/// Probability that may stay unread.
 const REST: f64 = 1e-3;
 
 /// The texts' trie and what is known of it.
@@ -25,11 +26,12 @@ struct Node {
     token: LlamaToken,
     parent: usize,
     children: Vec<usize>,
+    /// Whether a text ends here.
+    is_end: bool,
     /// ln P of the tokens up to here; known as soon as the parent was read.
     ln_p: Option<f64>,
-    /// ln P of ending here, for a text that another one continues; known when the node was read.
+    /// ln P of ending here; known when the node was read.
     ln_end: Option<f64>,
-    read: bool,
 }
 
 /// What the model thinks of the texts.
@@ -37,7 +39,7 @@ struct Node {
 pub(super) struct Found {
     /// The likeliest text; the first of equals.
     pub(super) best: usize,
-    /// Its share of the probability of all texts.
+    /// Its probability; that of all texts together is 1.
     pub(super) share: f64,
     /// ln P of each of its tokens.
     pub(super) tokens: Vec<(LlamaToken, f64)>,
@@ -47,7 +49,6 @@ impl Choices {
     /// Of texts as their tokens.
     pub(super) fn new(texts: &[Vec<LlamaToken>]) -> Self {
         let mut choices = Self { nodes: vec![Node::new(LlamaToken(-1), 0)], ends: Vec::with_capacity(texts.len()) };
-        choices.nodes[0].ln_p = Some(0.0);
         for text in texts {
             let mut node = 0;
             for &token in text {
@@ -59,9 +60,33 @@ impl Choices {
                     new
                 });
             }
+            choices.nodes[node].is_end = true;
             choices.ends.push(node);
         }
+        choices.reach(0, 0.0);
         choices
+    }
+
+    /// Notes ln P of a node, and of those after it as long as there is one way on.
+    fn reach(&mut self, mut node: usize, ln_p: f64) {
+        loop {
+            let here = &mut self.nodes[node];
+            here.ln_p = Some(ln_p);
+            match (&here.children[..], here.is_end) {
+                ([], _) => {
+                    here.ln_end = Some(ln_p);
+                    return;
+                }
+                ([only], false) => node = *only,
+                _ => return,
+            }
+        }
+    }
+
+    /// Whether the model is to be asked what comes after this node.
+    pub(super) fn is_open(&self, node: usize) -> bool {
+        let node = &self.nodes[node];
+        node.ln_p.is_some() && node.ln_end.is_none() && (node.is_end || node.children.len() > 1)
     }
 
     /// Most tokens of a text.
@@ -84,55 +109,46 @@ impl Choices {
         self.nodes[node].token
     }
 
-    /// The nodes after which the model is to be read next: a way through the trie from its first token. `Some` of no
-    /// nodes means after the prompt itself, `None` that enough is known.
+    /// The way to the node after which the model is to be read next. `Some` of no nodes means after the prompt itself,
+    /// `None` that enough is known.
     pub(super) fn next(&self) -> Option<Vec<usize>> {
-        let open = || self.nodes.iter().enumerate().filter(|(_, node)| !node.read && !node.children.is_empty());
-        let open = || open().filter_map(|(at, node)| Some((at, node.ln_p?)));
+        let open = || (0..self.nodes.len()).filter(|&node| self.is_open(node)).map(|node| (node, self.reached(node)));
         let (likeliest, highest) = open().max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))?;
-        let known: Vec<f64> = (0..self.ends.len()).filter_map(|text| self.ln_p(text)).collect();
-        let best = known.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        if best > highest {
-            let rest: f64 = open().map(|(_, ln_p)| (ln_p - best).exp()).sum();
-            if rest <= REST * known.iter().map(|ln_p| (ln_p - best).exp()).sum::<f64>() {
-                return None;
-            }
+        let best = (0..self.ends.len()).filter_map(|text| self.ln_p(text)).fold(f64::NEG_INFINITY, f64::max);
+        let rest: f64 = open().map(|(_, ln_p)| ln_p.exp()).sum();
+        if best > highest && rest <= REST {
+            return None;
         }
-        let mut path = self.path(likeliest);
-        let mut last = likeliest;
-        // Where there is one way only, the model reads on in the same step.
-        while let [only] = self.nodes[last].children[..]
-            && !self.nodes[only].children.is_empty()
-        {
-            path.push(only);
-            last = only;
-        }
-        Some(path)
+        Some(self.path(likeliest))
+    }
+
+    fn reached(&self, node: usize) -> f64 {
+        self.nodes[node].ln_p.unwrap_or(f64::NEG_INFINITY)
     }
 
     /// Notes what the model says after `node` (0: after the prompt). `ends` are the tokens that end an answer.
     pub(super) fn read(&mut self, node: usize, logits: &[f32], ends: &[usize]) {
-        let Some(so_far) = self.nodes[node].ln_p else { return };
-        if std::mem::replace(&mut self.nodes[node].read, true) {
+        if !self.is_open(node) {
             return;
         }
-        let highest = f64::from(super::sample::argmax(logits).1);
-        let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - highest).exp()).filter(|p| p.is_finite()).sum();
-        let norm = highest + sum.ln();
-        let ln_p = |token: usize| f64::from(logits[token]) - norm;
-        for at in 0..self.nodes[node].children.len() {
-            let child = self.nodes[node].children[at];
-            let token = usize::try_from(self.nodes[child].token.0).expect("tokens of a text are not negative");
-            self.nodes[child].ln_p = Some(so_far + ln_p(token));
+        let so_far = self.reached(node);
+        let children = self.nodes[node].children.clone();
+        let logit = |token: usize| f64::from(logits[token]);
+        let ways = children.iter().map(|&child| logit(usize::try_from(self.nodes[child].token.0).unwrap_or(0)));
+        let ways: Vec<f64> = ways.collect();
+        let ends = if self.nodes[node].is_end { ends } else { &[] };
+        let highest = ways.iter().copied().chain(ends.iter().map(|&end| logit(end))).fold(f64::NEG_INFINITY, f64::max);
+        let end: f64 = ends.iter().map(|&end| (logit(end) - highest).exp()).sum();
+        let norm = (end + ways.iter().map(|way| (way - highest).exp()).sum::<f64>()).ln();
+        self.nodes[node].ln_end = Some(so_far + end.ln() - norm);
+        for (child, way) in children.into_iter().zip(ways) {
+            self.reach(child, so_far + way - highest - norm);
         }
-        let end: f64 = ends.iter().map(|&token| ln_p(token).exp()).sum();
-        self.nodes[node].ln_end = Some(so_far + end.ln());
     }
 
     /// ln P of a text; `None` while it is not known.
     fn ln_p(&self, text: usize) -> Option<f64> {
-        let node = &self.nodes[self.ends[text]];
-        if node.children.is_empty() { node.ln_p } else { node.ln_end }
+        self.nodes[self.ends[text]].ln_end
     }
 
     /// What came of it, after [`Choices::next`] had nothing more to ask. Texts that are still unknown count as
@@ -145,19 +161,18 @@ impl Choices {
         if !scores[best].is_finite() {
             return None;
         }
-        let total: f64 = (0..scores.len()).filter(first).map(|text| (scores[text] - scores[best]).exp()).sum();
         let mut before = 0.0;
         let tokens = self.path(self.ends[best]).into_iter().map(|node| {
-            let so_far = self.nodes[node].ln_p.unwrap_or(f64::NEG_INFINITY);
+            let so_far = self.reached(node);
             (self.nodes[node].token, so_far - std::mem::replace(&mut before, so_far))
         });
-        Some(Found { best, share: 1.0 / total, tokens: tokens.collect() })
+        Some(Found { best, share: scores[best].exp(), tokens: tokens.collect() })
     }
 }
 
 impl Node {
     fn new(token: LlamaToken, parent: usize) -> Self {
-        Self { token, parent, children: Vec::new(), ln_p: None, ln_end: None, read: false }
+        Self { token, parent, children: Vec::new(), is_end: false, ln_p: None, ln_end: None }
     }
 }
 
@@ -182,20 +197,28 @@ mod tests {
         (0..VOCABULARY).map(|_| peak * next()).collect()
     }
 
-    fn ln_softmax(logits: &[f32], token: usize) -> f64 {
-        let norm: f64 = logits.iter().map(|&l| f64::from(l).exp()).sum();
+    /// ln of the token's probability among those that are allowed.
+    fn ln_share(logits: &[f32], token: usize, allowed: &[usize]) -> f64 {
+        let norm: f64 = allowed.iter().map(|&token| f64::from(logits[token]).exp()).sum();
         f64::from(logits[token]) - norm.ln()
     }
 
     /// Every text on its own, token after token.
     fn naive(seed: u64, texts: &[Vec<LlamaToken>], peak: f32) -> Vec<f64> {
         let score = |text: &Vec<LlamaToken>| {
-            let goes_on = texts.iter().any(|other| other.len() > text.len() && other.starts_with(text));
             let mut ln_p = 0.0;
-            for (at, token) in text.iter().enumerate() {
-                ln_p += ln_softmax(&logits(seed, &text[..at], peak), usize::try_from(token.0).unwrap());
+            for at in 0..=text.len() {
+                let mut allowed: Vec<usize> = texts
+                    .iter()
+                    .filter(|other| other.starts_with(&text[..at]))
+                    .map(|other| other.get(at).map_or(END, |token| usize::try_from(token.0).unwrap()))
+                    .collect();
+                allowed.sort_unstable();
+                allowed.dedup();
+                let token = text.get(at).map_or(END, |token| usize::try_from(token.0).unwrap());
+                ln_p += ln_share(&logits(seed, &text[..at], peak), token, &allowed);
             }
-            if goes_on { ln_p + ln_softmax(&logits(seed, text, peak), END) } else { ln_p }
+            ln_p
         };
         texts.iter().map(score).collect()
     }
@@ -209,8 +232,8 @@ mod tests {
                 if node > 0 {
                     before.push(choices.token(node));
                 }
+                reads += usize::from(choices.is_open(node));
                 choices.read(node, &logits(seed, &before, peak), &[END]);
-                reads += 1;
             }
         }
         (choices.found().expect("finite"), reads)
@@ -251,5 +274,7 @@ mod tests {
         let (_, sure) = choose(1, &texts, 60.0);
         let (_, unsure) = choose(1, &texts, 0.1);
         assert!(sure < 10 && unsure == 1 + 3 + 9 + 27, "{sure} {unsure}");
+        // Where there is one way on, nobody is asked.
+        assert_eq!(choose(1, &texts[..1], 0.1).1, 0);
     }
 }

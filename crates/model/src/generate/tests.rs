@@ -415,8 +415,8 @@ fn what_the_model_does_not_take_is_refused() {
     assert!(Generator::load(std::path::Path::new("none.gguf"), GeneratorOptions::new("x".into())).is_err());
 }
 
-/// ln P of each text after the request's prompt, each computed on its own from the first token; a text that another one
-/// continues is to end there.
+/// ln P of each text after the request's prompt, each computed on its own from the first token: at each place the
+/// probability among the tokens with which some text goes on, or the end where one ends.
 fn scored_alone(generator: &Generator, request: &Request, texts: &[String]) -> Vec<f64> {
     let model = &generator.prepare.model;
     let vocab = model.vocab();
@@ -428,24 +428,27 @@ fn scored_alone(generator: &Generator, request: &Request, texts: &[String]) -> V
     let score = |text: &Vec<llama_cpp_2::token::LlamaToken>| {
         context.clear_kv_cache_seq(Some(0), None, None).expect("a sequence");
         let whole: Vec<_> = prompt.iter().chain(text).copied().collect();
-        let goes_on = all.iter().any(|other| other.len() > text.len() && other.starts_with(text));
         let (mut ln_p, mut batch) = (0.0, llama_cpp_2::llama_batch::LlamaBatch::new(48, 1));
         for (at, token) in whole.iter().enumerate() {
             batch.clear();
             batch.add(*token, i32::try_from(at).unwrap(), &[0], true).expect("room");
             context.decode(&mut batch).expect("computed");
             let logits = context.get_logits_ith(0);
-            let wanted: Vec<usize> = match whole.get(at + 1) {
-                _ if at + 1 < prompt.len() => continue,
-                Some(next) => vec![usize::try_from(next.0).unwrap()],
-                None if goes_on => (0..logits.len())
-                    .filter(|&id| vocab.is_eog(llama_cpp_2::token::LlamaToken(i32::try_from(id).unwrap())))
-                    .collect(),
-                None => continue,
+            let Some(at) = (at + 1).checked_sub(prompt.len()) else { continue };
+            let ends = (0..logits.len())
+                .filter(|&id| vocab.is_eog(llama_cpp_2::token::LlamaToken(i32::try_from(id).unwrap())))
+                .collect::<Vec<_>>();
+            let followers = |text: &Vec<llama_cpp_2::token::LlamaToken>| match text.get(at) {
+                Some(token) => vec![usize::try_from(token.0).unwrap()],
+                None => ends.clone(),
             };
-            let highest = f64::from(logits.iter().copied().fold(f32::MIN, f32::max));
-            let norm: f64 = logits.iter().map(|&l| (f64::from(l) - highest).exp()).sum();
-            let p: f64 = wanted.iter().map(|&id| (f64::from(logits[id]) - highest).exp() / norm).sum();
+            let mut allowed: Vec<usize> =
+                all.iter().filter(|other| other.starts_with(&text[..at])).flat_map(followers).collect();
+            allowed.sort_unstable();
+            allowed.dedup();
+            let highest = allowed.iter().map(|&id| f64::from(logits[id])).fold(f64::NEG_INFINITY, f64::max);
+            let weight = |ids: &[usize]| ids.iter().map(|&id| (f64::from(logits[id]) - highest).exp()).sum::<f64>();
+            let p = weight(&followers(text)) / weight(&allowed);
             ln_p += p.ln();
         }
         ln_p
