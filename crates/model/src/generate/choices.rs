@@ -4,14 +4,11 @@
 //! text goes on (and the end, where one ends); a text's probability is the product along its way, so that all texts
 //! together have 1. That is the distribution of writing under a grammar at temperature 1; writing the likeliest token
 //! each time would follow the likeliest first token, whatever came of it later. A place with one way on needs no look.
-//! Reading goes where the most probability is, and ends when less than a thousandth is left.
+//! Reading goes where the most probability is, and ends when no place that is still open has as much as a whole text.
 //!
 //! Pure bookkeeping: the engine computes, the logits come in by [`Choices::read`].
 
 use llama_cpp_2::token::LlamaToken;
-
-/// Probability that may stay unread.
-const REST: f64 = 1e-3;
 
 /// The texts' trie and what is known of it.
 #[derive(Debug, Clone)]
@@ -112,14 +109,11 @@ impl Choices {
     /// The way to the node after which the model is to be read next. `Some` of no nodes means after the prompt itself,
     /// `None` that enough is known.
     pub(super) fn next(&self) -> Option<Vec<usize>> {
-        let open = || (0..self.nodes.len()).filter(|&node| self.is_open(node)).map(|node| (node, self.reached(node)));
-        let (likeliest, highest) = open().max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))?;
+        let open = (0..self.nodes.len()).filter(|&node| self.is_open(node)).map(|node| (node, self.reached(node)));
+        let (likeliest, highest) = open.max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))?;
         let best = (0..self.ends.len()).filter_map(|text| self.ln_p(text)).fold(f64::NEG_INFINITY, f64::max);
-        let rest: f64 = open().map(|(_, ln_p)| ln_p.exp()).sum();
-        if best > highest && rest <= REST {
-            return None;
-        }
-        Some(self.path(likeliest))
+        // What is open has no text likelier than itself.
+        (best <= highest).then(|| self.path(likeliest))
     }
 
     fn reached(&self, node: usize) -> f64 {
@@ -260,7 +254,7 @@ mod tests {
                     total += (score - best).exp();
                 }
             }
-            prop_assert!((found.share - 1.0 / total).abs() <= 1.01 * REST, "{} for {}", found.share, 1.0 / total);
+            prop_assert!((found.share - 1.0 / total).abs() <= 1e-9, "{} for {}", found.share, 1.0 / total);
             let tokens: Vec<LlamaToken> = found.tokens.iter().map(|(token, _)| *token).collect();
             prop_assert_eq!(&tokens, &texts[found.best]);
         }
@@ -273,7 +267,7 @@ mod tests {
             (0..81).map(|n| (0..4).map(|digit| LlamaToken(n / 3i32.pow(digit) % 3)).collect()).collect();
         let (_, sure) = choose(1, &texts, 60.0);
         let (_, unsure) = choose(1, &texts, 0.1);
-        assert!(sure < 10 && unsure == 1 + 3 + 9 + 27, "{sure} {unsure}");
+        assert!(sure < 10 && unsure > 20 && unsure <= 1 + 3 + 9 + 27, "{sure} {unsure}");
         // Where there is one way on, nobody is asked.
         assert_eq!(choose(1, &texts[..1], 0.1).1, 0);
     }

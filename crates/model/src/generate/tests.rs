@@ -488,7 +488,6 @@ fn one_of_several_texts_is_chosen_as_if_each_had_been_scored_on_its_own() {
             let chosen = labels.iter().position(|label| *label == answer.text).expect("a label");
             assert!(scores[chosen] >= best - 1e-3, "{} of {scores:?}", answer.text);
             let confidence = answer.confidence.expect("its share").get();
-            // A thousandth may stay unread.
             assert!((confidence - share).abs() < 2e-3, "{confidence} for {share}");
             let tokens = answer.logprobs.as_ref().expect("asked for");
             let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.bytes.clone()).collect();
