@@ -16,7 +16,7 @@ const SPREAD: f64 = 0.15;
 /// Rows at which power is shown.
 const ROWS: [usize; 7] = [100, 200, 300, 400, 500, 700, 1000];
 /// Rows at which the level of the score test is enumerated.
-const ENUMERATED: [u64; 10] = [60, 100, 140, 180, 220, 260, 300, 340, 380, 420];
+const ENUMERATED: std::ops::RangeInclusive<u64> = 60..=420;
 /// Chances of a row that only the model gets right, in each enumeration.
 const GAINS: u32 = 60;
 
@@ -60,8 +60,8 @@ pub(crate) fn run(args: &PowerArgs) -> Result<()> {
     let mut levels = Vec::new();
     for (margin, alpha) in [(0.02, 0.05), (0.05, 0.05), (0.02, 0.025), (0.05, 0.025)] {
         let (level, n) = ENUMERATED
-            .par_iter()
-            .map(|n| (level(*n, margin, alpha), *n))
+            .into_par_iter()
+            .map(|n| (level(n, margin, alpha), n))
             .max_by(|a, b| a.0.total_cmp(&b.0))
             .expect("rows");
         println!("margin {margin}, meant {:.1} %: {:.2} % (at {n} rows)", 100.0 * alpha, 100.0 * level);
@@ -97,7 +97,12 @@ fn print_shares(shares: &Value) {
         let at = |key: &str| 100.0 * of[key].as_f64().unwrap_or(f64::NAN);
         format!("{:.1} ({:.1} – {:.1})", at("estimate"), at("low"), at("high"))
     };
-    println!("{:>6} {:>24} {:>24}", shares["rows"], text(&shares["bets"]), text(&shares["t_test"]));
+    println!(
+        "{:>6} {:>24} {:>24}",
+        shares["rows"].as_u64().unwrap_or(0),
+        text(&shares["bets"]),
+        text(&shares["t_test"])
+    );
 }
 
 /// The largest chance that the test calls a model at the margin not inferior, over the chance of rows that only the model
