@@ -1,6 +1,9 @@
 //! Writes the artifact that `model` reads: all of it or nothing, and never over another model by accident.
 
-use crate::head::FittedHead;
+use crate::{
+    card::{CARD, card},
+    head::FittedHead,
+};
 use safetensors::tensor::{Dtype as TensorType, TensorView};
 use std::{
     collections::BTreeMap,
@@ -103,7 +106,8 @@ pub fn write(dir: &Path, fitted: &FittedHead, mut provenance: Provenance, existi
     };
     fs::create_dir_all(parent).map_err(failed)?;
     let new_dir = tempfile::Builder::new().prefix(".artifact-").tempdir_in(parent).map_err(failed)?;
-    let own = [(HEAD, &head), (MANIFEST, &manifest)];
+    let card = card(new.manifest(), new.hash()).into_bytes();
+    let own = [(HEAD, &head), (MANIFEST, &manifest), (CARD, &card)];
     for (file, bytes) in own.into_iter().chain(files.iter().map(|(file, bytes)| (file.as_str(), bytes))) {
         let path = new_dir.path().join(file);
         // A file in a folder of its own (`1_Pooling/config.json`): the folder's name must be durable too.

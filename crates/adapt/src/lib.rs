@@ -4,6 +4,8 @@
 //! Texts arrive as numbers (embeddings, token ids): this crate runs no tokeniser, serves nothing and reads no clock.
 
 pub mod artifact;
+pub mod bias;
+pub mod card;
 mod cross_fit;
 pub mod encoder;
 pub mod finetune;

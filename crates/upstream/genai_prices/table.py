@@ -1,12 +1,16 @@
 """Prints what pydantic's genai-prices says about the models of prices.csv: provider,model,input,output in USD per million
-tokens, for short requests at the standard rate. Called by `cargo xtask prices`."""
+tokens, for short requests at the standard rate of the day that the other two sources were read (some prices fall at
+night). Called by `cargo xtask prices`."""
 
 import sys
+from datetime import datetime, timezone
 from decimal import Decimal
 
 from genai_prices import Usage, calc_price
 
 PROVIDERS = {"togetherai": "together", "fireworks-ai": "fireworks", "xai": "x-ai"}
+
+READ_AT = datetime(2026, 7, 2, 12, tzinfo=timezone.utc)
 
 with open(sys.argv[1]) as table:
     for line in table:
@@ -15,7 +19,9 @@ with open(sys.argv[1]) as table:
         provider, model = line.split(",")[:2]
 
         def per_million(**tokens):
-            return calc_price(Usage(**tokens), model, provider_id=PROVIDERS.get(provider, provider)).total_price * 1000
+            of = PROVIDERS.get(provider, provider)
+            price = calc_price(Usage(**tokens), model, provider_id=of, genai_request_timestamp=READ_AT)
+            return price.total_price * 1000
 
         try:
             prices = per_million(input_tokens=1000), per_million(output_tokens=1000)

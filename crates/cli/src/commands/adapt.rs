@@ -2,6 +2,7 @@
 //! traffic.
 
 mod auto;
+mod bias;
 mod data;
 mod distil;
 
@@ -32,6 +33,8 @@ pub(crate) enum AdaptCommand {
     Distil(distil::DistilArgs),
     /// Train from the cheapest kind of model to the dearest, certify each, and pick the cheapest that keeps most
     Auto(auto::AutoArgs),
+    /// Find slices in which a model errs more, and answers that depend on who is spoken of
+    Bias(bias::BiasArgs),
 }
 
 #[derive(Debug, Args)]
@@ -144,6 +147,7 @@ pub(crate) async fn run(command: AdaptCommand, context: &Context) -> Result<()> 
         AdaptCommand::Finetune(args) => finetune(args, context).await,
         AdaptCommand::Distil(args) => distil::run(args, context).await,
         AdaptCommand::Auto(args) => auto::run(args, context).await,
+        AdaptCommand::Bias(args) => bias::run(args, context).await,
     }
 }
 

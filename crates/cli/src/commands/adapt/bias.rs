@@ -1,0 +1,426 @@
+//! `understudy adapt bias`: where a trained model errs more, and what its answers depend on that they should not.
+
+use crate::{
+    clock::{SystemClock, fresh_seed},
+    commands::Context,
+    compose::Composer,
+    terminal::{self, percent, say, table},
+};
+use clap::Args;
+use serde::Serialize;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use understudy_adapt::{
+    bias::{
+        pairs::{self, Answered, Flips},
+        slices::{self, Judged, Rules, Slice, SliceAudit},
+        swap,
+    },
+    card::{self, CARD},
+};
+use understudy_core::{Error, Result};
+use understudy_dataset::{self as dataset, Dataset, Fields, Row};
+use understudy_model::{
+    artifact::{Artifact, Metric},
+    classifier::Classifier,
+};
+
+/// Leanings that are shown for each kind of pairs.
+const LEANINGS: usize = 5;
+
+#[derive(Debug, Args)]
+pub(crate) struct BiasArgs {
+    /// The model: the folder of an artifact
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Who taught it, or what it replaces: the folder of another artifact, beside it in every table
+    #[arg(long, value_name = "DIR")]
+    teacher: Option<PathBuf>,
+    /// Field with the teacher's recorded answers
+    #[arg(long, value_name = "FIELD", conflicts_with = "teacher")]
+    teacher_answers: Option<String>,
+    /// Labelled rows, or texts for --swap alone
+    #[arg(long, value_name = "FILE", required_unless_present = "pairs")]
+    data: Option<PathBuf>,
+    /// Field or column that holds the text [default: found by its name]
+    #[arg(long, value_name = "FIELD")]
+    text: Option<String>,
+    /// Field or column that holds the label [default: found by its name]
+    #[arg(long, value_name = "FIELD")]
+    label: Option<String>,
+    /// Fields that divide the rows into slices: language, region, product … or the label itself, `label`
+    #[arg(long, value_name = "FIELDS", value_delimiter = ',')]
+    by: Vec<String>,
+    /// Ask again with words of the texts swapped: `gender` (English), or NAME=FILE with two words a line
+    #[arg(long, value_name = "KIND")]
+    swap: Vec<String>,
+    /// A file with pairs of texts that differ only in who is spoken of
+    #[arg(long, value_name = "FILE")]
+    pairs: Option<PathBuf>,
+    /// Its fields: the first text, the second, and what the pair is about
+    #[arg(long, value_name = "FIELD", num_args = 3, value_names = ["FIRST", "SECOND", "KIND"], requires = "pairs")]
+    pair_fields: Option<Vec<String>>,
+    /// Rows or pairs below which nothing is judged
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    least: u64,
+    /// Write the audit into the model card, the README.md of the artifact's folder
+    #[arg(long)]
+    card: bool,
+    /// Threads of an encoder; 0 uses all
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    threads: usize,
+}
+
+/// What is found.
+#[derive(Debug, Serialize)]
+struct Audit {
+    model: String,
+    hash: String,
+    teacher: Option<String>,
+    slices: Option<SliceAudit>,
+    pairs: Vec<Flips>,
+    /// Texts of the data that speak of somebody in words that can be swapped.
+    swapped: usize,
+}
+
+/// Student and, where there is one, teacher.
+struct Models {
+    student: Classifier,
+    teacher: Option<Classifier>,
+}
+
+/// Runs `understudy adapt bias`.
+pub(super) async fn run(args: BiasArgs, context: &Context) -> Result<()> {
+    if args.by.is_empty() && args.swap.is_empty() && args.pairs.is_none() {
+        return Err(Error::invalid(
+            "audit bias: say what to look at: --by FIELD (slices), --swap gender (texts about somebody else) or --pairs FILE",
+        ));
+    }
+    let composer = Composer::new(Arc::new(SystemClock::new()), fresh_seed())?;
+    let load = |dir: &Path| -> Result<(Artifact, Classifier)> {
+        let artifact = Artifact::read(dir)?;
+        let classifier = composer.classifier(&artifact, &context.models_dir, args.threads)?;
+        Ok((artifact, classifier))
+    };
+    let (artifact, student) = load(&args.model)?;
+    let (teacher_name, teacher) = match &args.teacher {
+        Some(dir) => load(dir).map(|(a, c)| (Some(a.manifest().name.to_string()), Some(c)))?,
+        None => (args.teacher_answers.clone(), None),
+    };
+    let models = Models { student, teacher };
+    let data = args.data.as_deref().map(|file| open(file, args.text.as_deref(), args.label.as_deref())).transpose()?;
+    let mut audit = Audit {
+        model: artifact.manifest().name.to_string(),
+        hash: artifact.hash().to_owned(),
+        teacher: teacher_name,
+        slices: None,
+        pairs: Vec::new(),
+        swapped: 0,
+    };
+    if let (Some(data), false) = (&data, args.by.is_empty()) {
+        let judged = models.judge(data, &args).await?;
+        let rules = Rules { least: args.least, ..Rules::default() };
+        audit.slices = Some(slices::audit(&args.by, &judged, &rules)?);
+    }
+    let mut texts = args.pairs.as_deref().map(|file| read_pairs(file, &args)).transpose()?.unwrap_or_default();
+    for wish in &args.swap {
+        let Some(data) = &data else { return Err(Error::invalid("swap words: --data names the texts")) };
+        let found = swapped(data, wish)?;
+        audit.swapped += found.len();
+        texts.extend(found);
+    }
+    if !texts.is_empty() || !args.swap.is_empty() {
+        audit.pairs = pairs::audit(&models.answer(texts).await?, args.least, Rules::default().level)?;
+    }
+    show(&audit);
+    if args.card {
+        write_card(&artifact, &audit)?;
+    }
+    if context.json { terminal::json(&audit) } else { Ok(()) }
+}
+
+impl Models {
+    /// Every labelled row, judged.
+    async fn judge(&self, data: &Dataset, args: &BiasArgs) -> Result<Vec<Judged>> {
+        let rows: Vec<(&Row, &str)> = data.rows.iter().filter_map(|row| Some((row, row.gold()?))).collect();
+        let texts: Vec<&str> = rows.iter().map(|(row, _)| row.text.as_str()).collect();
+        let answers = ask(&self.student, &texts, "asking the model").await?;
+        let teacher = match &self.teacher {
+            Some(teacher) => Some(ask(teacher, &texts, "asking the teacher").await?),
+            None => None,
+        };
+        let judged = rows.iter().zip(answers).enumerate().map(|(i, ((row, gold), answer))| {
+            let recorded = || args.teacher_answers.as_ref().and_then(|field| value(row, field));
+            let told = teacher.as_ref().map(|t| t[i].clone()).or_else(recorded);
+            Judged {
+                slices: args.by.iter().map(|field| value(row, field)).collect(),
+                wrong: answer != *gold,
+                teacher_wrong: told.map(|told| told != *gold),
+            }
+        });
+        Ok(judged.collect())
+    }
+
+    /// Both texts of every pair, answered.
+    async fn answer(&self, texts: Vec<(String, [String; 2])>) -> Result<Vec<Answered>> {
+        let flat: Vec<&str> = texts.iter().flat_map(|(_, pair)| pair.iter().map(String::as_str)).collect();
+        let both =
+            |answers: Vec<String>| answers.chunks_exact(2).map(|c| [c[0].clone(), c[1].clone()]).collect::<Vec<_>>();
+        let student = both(ask(&self.student, &flat, "asking the model about pairs").await?);
+        let teacher = match &self.teacher {
+            Some(teacher) => Some(both(ask(teacher, &flat, "asking the teacher about pairs").await?)),
+            None => None,
+        };
+        let answered = texts.into_iter().zip(student).enumerate();
+        Ok(answered
+            .map(|(i, ((kind, _), student))| Answered {
+                kind,
+                student,
+                teacher: teacher.as_ref().map(|t| t[i].clone()),
+            })
+            .collect())
+    }
+}
+
+async fn ask(model: &Classifier, texts: &[&str], what: &str) -> Result<Vec<String>> {
+    use futures_util::{StreamExt, TryStreamExt, stream};
+    let bar = terminal::progress(texts.len() as u64, what);
+    let answers = stream::iter(texts.iter().map(|text| model.classify((*text).to_owned())))
+        .buffered(64)
+        .inspect_ok(|_| bar.inc(1))
+        .map_ok(|answer| answer.label)
+        .try_collect()
+        .await;
+    bar.finish_and_clear();
+    answers
+}
+
+fn open(file: &Path, text: Option<&str>, label: Option<&str>) -> Result<Dataset> {
+    let fields = Fields { text: text.map(str::to_owned), label: label.map(str::to_owned), ..Fields::default() };
+    let data = dataset::read(file, &fields)?;
+    terminal::note(format_args!("  {}", crate::commands::pilot::data::understood(&data)));
+    Ok(data)
+}
+
+/// What a row says in a field, whether the reader gave it a meaning or not.
+fn value(row: &Row, field: &str) -> Option<String> {
+    let known = match field {
+        "label" => row.label.clone(),
+        "group" => row.group.clone(),
+        "source" => row.source.clone(),
+        "time" => row.time.clone(),
+        _ => None,
+    };
+    known.or_else(|| match row.extra.get(field)? {
+        serde_json::Value::Null => None,
+        serde_json::Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    })
+}
+
+fn swapped(data: &Dataset, wish: &str) -> Result<Vec<(String, [String; 2])>> {
+    let words = match wish.split_once('=') {
+        None => swap::built_in(wish)?,
+        Some((kind, file)) => {
+            let text = std::fs::read_to_string(file).map_err(|e| match e.kind() {
+                std::io::ErrorKind::NotFound => Error::not_found(format!("read swaps {file}: {e}")),
+                _ => Error::data(format!("read swaps {file}: {e}")),
+            })?;
+            swap::from_lines(kind, &text).map_err(|e| e.context(file.to_owned()))?
+        }
+    };
+    let pair = |row: &Row| Some((words.kind.clone(), words.swap(&row.text)?.ordered(&row.text)));
+    Ok(data.rows.iter().filter_map(pair).collect())
+}
+
+fn read_pairs(file: &Path, args: &BiasArgs) -> Result<Vec<(String, [String; 2])>> {
+    let names = args.pair_fields.clone().unwrap_or_else(|| ["first", "second", "kind"].map(str::to_owned).to_vec());
+    let fields = Fields { text: Some(names[0].clone()), ..Fields::default() };
+    let data = dataset::read(file, &fields)?;
+    let pair = |row: &Row| {
+        let lacking = || {
+            let what = format!(
+                "read pairs {}, line {}: it has no `{}`; --pair-fields names the fields",
+                file.display(),
+                row.line,
+                names[1]
+            );
+            Error::data(what)
+        };
+        let second = value(row, &names[1]).ok_or_else(lacking)?;
+        Ok((value(row, &names[2]).unwrap_or_else(|| "all".to_owned()), [row.text.clone(), second]))
+    };
+    data.rows.iter().map(pair).collect()
+}
+
+fn interval(metric: &Metric) -> String {
+    format!("{} [{:.1}, {:.1}]", percent(metric.estimate), metric.low * 100.0, metric.high * 100.0)
+}
+
+fn points(metric: &Metric) -> String {
+    format!("{:+.1} [{:+.1}, {:+.1}]", metric.estimate * 100.0, metric.low * 100.0, metric.high * 100.0)
+}
+
+/// What the audit says under its tables.
+const READING: &str = "Intervals are at 95 %, each on its own; p-values after Holm's correction over all lines of their table.\n\
+                       \"No difference shown\" is not \"no difference\": the interval says how large one could be.";
+
+fn show(audit: &Audit) {
+    if let Some(found) = &audit.slices {
+        show_slices(found);
+    }
+    if !audit.pairs.is_empty() {
+        show_pairs(audit);
+    }
+    say(format!("\n{READING}"));
+}
+
+/// The audit as a section of the artifact's card.
+fn write_card(artifact: &Artifact, audit: &Audit) -> Result<()> {
+    let path = artifact.dir().join(CARD);
+    let failed = |e: std::io::Error| Error::data(format!("write the model card {}: {e}", path.display()));
+    let card = match std::fs::read_to_string(&path) {
+        Ok(card) => card,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => card::card(artifact.manifest(), artifact.hash()),
+        Err(e) => return Err(failed(e)),
+    };
+    let audited = card::with_audit(&card, &section(audit));
+    let mut file = tempfile::NamedTempFile::new_in(artifact.dir()).map_err(failed)?;
+    std::io::Write::write_all(&mut file, audited.as_bytes()).map_err(failed)?;
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist(&path).map_err(|e| failed(e.error))?;
+    terminal::note(format_args!("card     {}", crate::commands::shown(&path)));
+    Ok(())
+}
+
+fn section(audit: &Audit) -> String {
+    let mut lines = Vec::new();
+    // A cell may not end its own row.
+    let cell = |text: &str| text.replace(['|', '\n', '\r'], " ");
+    if let Some(found) = &audit.slices {
+        lines.push(format!("All {} rows: {} wrong.\n", found.n, interval(&found.errors)));
+        lines.push(
+            "| slice | n | wrong | against elsewhere | against teacher | |\n|---|---:|---:|---:|---:|---|".to_owned(),
+        );
+        for s in &found.slices {
+            let change = s.change.as_ref().map_or_else(|| "–".to_owned(), points);
+            let (name, wrong, difference) = (cell(&s.name), interval(&s.errors), points(&s.difference));
+            lines.push(format!(
+                "| {} = {name} | {} | {wrong} | {difference} | {change} | {} |",
+                cell(&s.field),
+                s.n,
+                verdict(s)
+            ));
+        }
+        for s in &found.too_small {
+            let about = format!("too small to judge; {} needed", s.needed);
+            lines.push(format!("| {} = {} | {} | – | – | – | {about} |", cell(&s.field), cell(&s.name), s.n));
+        }
+        lines.push(String::new());
+    }
+    if !audit.pairs.is_empty() {
+        lines.push(
+            "| pairs of texts about | n | answers differ | the teacher's | |\n|---|---:|---:|---:|---|".to_owned(),
+        );
+        for f in &audit.pairs {
+            let teacher = f.teacher_flips.as_ref().map_or_else(|| "–".to_owned(), interval);
+            lines.push(format!(
+                "| {} | {} | {} | {teacher} | {} |",
+                cell(&f.kind),
+                f.n,
+                interval(&f.flips),
+                leaning(f)
+            ));
+        }
+        lines.push(String::new());
+    }
+    lines.push(READING.to_owned());
+    lines.join("\n")
+}
+
+fn verdict(slice: &Slice) -> &'static str {
+    match (slice.worse, slice.worse_than_teacher) {
+        (true, true) => "worse than elsewhere and than the teacher",
+        (true, false) => "worse than elsewhere",
+        (false, true) => "worse than the teacher",
+        (false, false) if slice.better => "better than elsewhere",
+        (false, false) => "no difference shown",
+    }
+}
+
+fn leaning(flips: &Flips) -> &'static str {
+    if flips.too_small {
+        "too few pairs to judge"
+    } else if flips.leanings.iter().any(|leaning| leaning.shown) {
+        "leans to one side"
+    } else {
+        "no leaning shown"
+    }
+}
+
+fn show_slices(found: &SliceAudit) {
+    terminal::heading("Errors by slice");
+    let teacher = found.teacher_errors.as_ref().map_or_else(String::new, |m| format!("; its teacher {}", interval(m)));
+    say(format!("all {} rows: {} wrong{teacher}", found.n, interval(&found.errors)));
+    let rows = found.slices.iter().map(|slice| {
+        vec![
+            format!("{} = {}", slice.field, slice.name),
+            slice.n.to_string(),
+            interval(&slice.errors),
+            points(&slice.difference),
+            format!("{:.4}", slice.p),
+            slice.change.as_ref().map_or_else(|| "–".to_owned(), points),
+            slice.change_p.map_or_else(|| "–".to_owned(), |p| format!("{p:.4}")),
+            verdict(slice).to_owned(),
+        ]
+    });
+    let header = ["slice", "n", "wrong", "against elsewhere", "p", "against teacher", "p", ""];
+    say(table(&header, &[1, 2, 3, 4, 5, 6], rows));
+    for (field, without) in found.without.iter().filter(|(_, n)| **n > 0) {
+        say(format!("{without} rows have no `{field}` and are in none of its slices"));
+    }
+    if !found.too_small.is_empty() {
+        terminal::heading("Too small to judge");
+        let rows = found
+            .too_small
+            .iter()
+            .map(|s| vec![format!("{} = {}", s.field, s.name), s.n.to_string(), s.needed.to_string()]);
+        say(table(&["slice", "n", "needed for ± 5 points"], &[1, 2], rows));
+    }
+}
+
+fn show_pairs(audit: &Audit) {
+    terminal::heading("Answers that change with who is spoken of");
+    let rows = audit.pairs.iter().map(|flips| {
+        let or_dash =
+            |m: &Option<Metric>, shown: fn(&Metric) -> String| m.as_ref().map_or_else(|| "–".to_owned(), shown);
+        vec![
+            flips.kind.clone(),
+            flips.n.to_string(),
+            interval(&flips.flips),
+            or_dash(&flips.teacher_flips, interval),
+            or_dash(&flips.change, points),
+            leaning(flips).to_owned(),
+        ]
+    });
+    say(table(&["pairs", "n", "answers differ", "teacher's", "change", ""], &[1, 2, 3, 4], rows));
+    let leanings = audit.pairs.iter().flat_map(|flips| {
+        flips.leanings.iter().filter(|l| l.shown).take(LEANINGS).map(|l| {
+            vec![
+                flips.kind.clone(),
+                l.label.clone(),
+                l.only_first.to_string(),
+                l.only_second.to_string(),
+                points(&l.difference),
+                format!("{:.4}", l.p),
+            ]
+        })
+    });
+    let leanings: Vec<Vec<String>> = leanings.collect();
+    if !leanings.is_empty() {
+        let header = ["pairs", "answer", "only the first", "only the second", "second minus first", "p"];
+        say(table(&header, &[2, 3, 4, 5], leanings));
+    }
+}
