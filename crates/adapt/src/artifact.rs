@@ -11,7 +11,7 @@ use std::{
 use understudy_core::{Error, ModelName, Result, Seed, TaskName, Timestamp, hash::sha256_hex};
 use understudy_dataset::Cleaned;
 use understudy_model::artifact::{
-    Artifact, BaseModel, Body, Dtype, FORMAT, HEAD, Kind, MANIFEST, Manifest, Metric, OutOfScope, Pooling,
+    Artifact, BaseModel, Body, Compression, Dtype, FORMAT, HEAD, Kind, MANIFEST, Manifest, Metric, OutOfScope, Pooling,
 };
 
 /// What a fitted head does not know about itself.
@@ -45,6 +45,8 @@ pub struct Provenance {
     pub seed: Seed,
     /// Hash of the artifact it was trained further from.
     pub parent: Option<String>,
+    /// What compressing it lost, where it was compressed.
+    pub compression: Option<Compression>,
     /// Now.
     pub created: Timestamp,
 }
@@ -165,6 +167,7 @@ fn encode(
         n_calibrate: fitted.n_calibrate as u64,
         seed: provenance.seed,
         parent: provenance.parent,
+        compression: provenance.compression,
         created: provenance.created,
     };
     let mut json = serde_json::to_vec_pretty(&manifest).expect("a manifest is plain data");
@@ -223,6 +226,7 @@ impl Provenance {
             data_hash: data.data_hash(),
             seed,
             parent: None,
+            compression: None,
             created,
         }
     }

@@ -4,6 +4,7 @@
 //! Texts arrive as numbers (embeddings, token ids): this crate runs no tokeniser, serves nothing and reads no clock.
 
 pub mod artifact;
+pub mod compare;
 mod cross_fit;
 pub mod encoder;
 pub mod finetune;
@@ -11,6 +12,8 @@ pub mod head;
 pub mod matrix;
 pub mod metrics;
 pub mod online;
+pub mod prune;
+pub mod quantize;
 pub mod rejection;
 mod softmax;
 pub mod split;

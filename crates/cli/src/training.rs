@@ -2,7 +2,9 @@
 //! from traffic and by the demo. What is seen of a text depends on the method: an encoder's embedding (here), that of an
 //! encoder trained for it ([`tuned`]), its words ([`words`]), or the sum of its tokens' vectors ([`distil`]).
 
+pub(crate) mod compress;
 pub(crate) mod distil;
+pub(crate) mod pruned;
 pub(crate) mod tuned;
 mod words;
 
@@ -232,6 +234,7 @@ fn finish(
         data_hash: material.cleaned.data_hash(),
         seed: options.seed,
         parent: options.parent,
+        compression: None,
         created: options.created,
     };
     let artifact = artifact::write(dir, &product.fitted, provenance, options.existing)?;

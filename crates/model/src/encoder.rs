@@ -8,6 +8,7 @@
 pub mod config;
 mod layers;
 pub mod names;
+pub mod packed;
 pub mod weights;
 
 use crate::tokens::Tokenizer;

@@ -3,6 +3,7 @@
 use crate::encoder::batch::{Batch, Example};
 use crate::encoder::body::Body;
 use crate::encoder::forward::{Pass, site, sized};
+use crate::encoder::guide::Follow;
 use crate::encoder::lora::{self, Adapter, LoraParams};
 use crate::encoder::objective::Objective;
 use crate::encoder::parameters::{Gradients, Parameter};
@@ -334,7 +335,7 @@ impl Network {
         &pass.read.vectors
     }
 
-    fn run(&self, batch: &Batch<'_>, noise: Option<&Noise>, pass: &mut Pass) {
+    pub(crate) fn run(&self, batch: &Batch<'_>, noise: Option<&Noise>, pass: &mut Pass) {
         self.encode(batch, noise, pass);
         let Pass { x, read, .. } = pass;
         let states = &x[self.body.layers.len()];
@@ -363,11 +364,24 @@ impl Network {
         let read = &mut pass.read;
         let n = read.outputs.len();
         let loss = objective.loss(batch, &read.outputs, self.outputs(), scale, sized(&mut read.grad, n));
+        self.backward_all(batch, noise, None, pass, gradients);
+        loss
+    }
+
+    /// From the gradient of the outputs to all others, with a teacher's states where there is one.
+    pub(crate) fn backward_all(
+        &self,
+        batch: &Batch<'_>,
+        noise: Option<&Noise>,
+        follow: Option<&Follow<'_>>,
+        pass: &mut Pass,
+        gradients: &mut Gradients,
+    ) {
+        let read = &mut pass.read;
         self.readout.backward(&self.parameters, batch, noise.and_then(Noise::head), read, gradients);
         if self.lowest <= self.body.layers.len() {
             self.readout.spread(batch, read, &mut pass.grad.x);
-            self.backward(batch, noise, pass, gradients);
+            self.backward(batch, noise, follow, pass, gradients);
         }
-        loss
     }
 }

@@ -4,6 +4,8 @@
 mod auto;
 mod data;
 mod distil;
+mod prune;
+mod quantize;
 
 use super::Context;
 use crate::{
@@ -30,6 +32,10 @@ pub(crate) enum AdaptCommand {
     Finetune(FinetuneArgs),
     /// Make a smaller model of a model: a token table that classifies in microseconds
     Distil(distil::DistilArgs),
+    /// Take layers, heads or units out of a model, and train what remains to follow it
+    Prune(prune::PruneArgs),
+    /// Compare a model's weights in fewer bits, and write the one that fits a budget
+    Quantize(quantize::QuantizeArgs),
     /// Train from the cheapest kind of model to the dearest, certify each, and pick the cheapest that keeps most
     Auto(auto::AutoArgs),
 }
@@ -143,6 +149,8 @@ pub(crate) async fn run(command: AdaptCommand, context: &Context) -> Result<()> 
         AdaptCommand::Data(args) => data::run(args, context).await,
         AdaptCommand::Finetune(args) => finetune(args, context).await,
         AdaptCommand::Distil(args) => distil::run(args, context).await,
+        AdaptCommand::Prune(args) => prune::run(args, context).await,
+        AdaptCommand::Quantize(args) => quantize::run(args, context).await,
         AdaptCommand::Auto(args) => auto::run(args, context).await,
     }
 }

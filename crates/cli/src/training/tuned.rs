@@ -31,7 +31,7 @@ use understudy_model::{
 /// Texts that pass through the network together when nothing is learned from them.
 const PASS: usize = 32;
 /// Time between two checkpoints.
-const CHECKPOINT: Duration = Duration::from_secs(20);
+pub(super) const CHECKPOINT: Duration = Duration::from_secs(20);
 
 /// How an encoder is trained.
 #[derive(Debug, Clone, PartialEq)]
@@ -141,7 +141,7 @@ pub(super) async fn train(
 }
 
 /// Kept from training: the part whose only use is calibration.
-fn calibrates(place: &Place) -> bool {
+pub(super) fn calibrates(place: &Place) -> bool {
     place.fold == 0 && place.held_out_for == Use::Calibrate
 }
 
@@ -218,7 +218,7 @@ fn learn(
     };
     let checkpoints = Some(Checkpoints { path: checkpoint, every: CHECKPOINT });
     let run = Run { clock: &clock, threads, progress: &mut progress, checkpoints };
-    let data = Data { train: &train, held_out: &held_out };
+    let data = Data { train: &train, held_out: &held_out, guide: None };
     let Finetuned { network, history, kept_step, ended, .. } = params.fit(network, data, options.seed, run)?;
     if ended == Ended::Interrupted {
         return Err(Error::internal("train the encoder: it was stopped"));
