@@ -19,6 +19,8 @@ use understudy_model::artifact::{
 pub struct Provenance {
     /// Name by which the model will be asked for.
     pub name: ModelName,
+    /// What it holds.
+    pub kind: Kind,
     /// The task it is for.
     pub task: Option<TaskName>,
     /// The model that training started from.
@@ -148,7 +150,7 @@ fn encode(
     let manifest = Manifest {
         format: FORMAT,
         name: provenance.name,
-        kind: Kind::Classifier,
+        kind: provenance.kind,
         task: provenance.task,
         base: provenance.base,
         body: provenance.body,
@@ -213,6 +215,7 @@ impl Provenance {
     pub fn plain(name: ModelName, base: BaseModel, data: &Cleaned, seed: Seed, created: Timestamp) -> Self {
         Self {
             name,
+            kind: Kind::Classifier,
             task: None,
             base,
             body: Body::Base,

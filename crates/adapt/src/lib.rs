@@ -7,6 +7,7 @@ pub mod artifact;
 pub mod compare;
 mod cross_fit;
 pub mod encoder;
+pub mod entities;
 pub mod finetune;
 pub mod head;
 pub mod matrix;

@@ -66,7 +66,12 @@ impl Size {
 /// The layers that remain when, again and again, the one goes without which the loss of `examples` is the least; and that
 /// loss after each.
 #[must_use]
-pub fn layers(network: &mut Network, keep: usize, examples: &[Example], objective: &Objective) -> (Vec<usize>, Vec<f64>) {
+pub fn layers(
+    network: &mut Network,
+    keep: usize,
+    examples: &[Example],
+    objective: &Objective,
+) -> (Vec<usize>, Vec<f64>) {
     let mut kept: Vec<usize> = (0..network.layers()).collect();
     let mut losses = Vec::new();
     while kept.len() > keep.max(1) {
@@ -144,7 +149,11 @@ pub fn files(folder: &Path, kept: &Kept) -> Result<BTreeMap<String, Vec<u8>>> {
                 let goes = |i: usize| !heads.contains(&(i / width));
                 if names.qkv.contains(&stem) {
                     let row = values.len() / config.width;
-                    values.chunks_exact_mut(row).enumerate().filter(|(i, _)| goes(*i)).for_each(|(_, row)| row.fill(0.0));
+                    values
+                        .chunks_exact_mut(row)
+                        .enumerate()
+                        .filter(|(i, _)| goes(*i))
+                        .for_each(|(_, row)| row.fill(0.0));
                 } else if stem == names.attended && shape.len() == 2 {
                     for row in values.chunks_exact_mut(config.width) {
                         row.iter_mut().enumerate().filter(|(i, _)| goes(*i)).for_each(|(_, x)| *x = 0.0);
@@ -171,7 +180,8 @@ pub fn files(folder: &Path, kept: &Kept) -> Result<BTreeMap<String, Vec<u8>>> {
 
 /// `config.json` with the new numbers, under the names that it has for them.
 fn changed(config: &[u8], kept: &Kept) -> Result<Vec<u8>> {
-    let mut config: Value = serde_json::from_slice(config).map_err(|e| Error::data(format!("read config.json: {e}")))?;
+    let mut config: Value =
+        serde_json::from_slice(config).map_err(|e| Error::data(format!("read config.json: {e}")))?;
     let mut set = |names: [&str; 2], value: usize| {
         for name in names {
             if let Some(old) = config.get_mut(name) {

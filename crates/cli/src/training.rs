@@ -4,6 +4,8 @@
 
 pub(crate) mod compress;
 pub(crate) mod distil;
+pub(crate) mod extract;
+mod fewshot;
 pub(crate) mod pruned;
 pub(crate) mod tuned;
 mod words;
@@ -27,7 +29,7 @@ use understudy_adapt::{
 use understudy_core::{Clock, Embedder, Error, ModelName, Result, Seed, TaskName, Timestamp, hash::sha256_hex};
 use understudy_dataset::{Cleaned, Conflict, Example, clean};
 use understudy_model::{
-    artifact::{Artifact, BaseModel, Body, Dtype, Pooling},
+    artifact::{Artifact, BaseModel, Body, Dtype, Kind as ArtifactKind, Pooling},
     catalogue::Kind,
     encoder::{Encoder, EncoderOptions},
     head::likeliest,
@@ -51,6 +53,8 @@ pub(crate) enum Method {
     Lora,
     /// All layers of an encoder, and a head; the table of words stays.
     Full,
+    /// All layers of an encoder by contrast, then a head: for few examples.
+    Fewshot,
 }
 
 /// How to train.
@@ -148,6 +152,7 @@ pub(crate) async fn train(
     match options.method {
         Method::Head => train_head(examples, options, dir, bar).await,
         Method::Words => words::train(examples, options, dir).await,
+        Method::Fewshot => fewshot::train(examples, options, dir, bar).await,
         Method::Lora | Method::Full => tuned::train(examples, options, dir, bar).await,
     }
 }
@@ -221,6 +226,7 @@ fn finish(
     let metrics = metrics::measure_judged(&items, head.labels().len() + 1, outside, options.seed);
     let provenance = Provenance {
         name: options.name,
+        kind: ArtifactKind::Classifier,
         task: options.task,
         base: product.base,
         body: product.body,

@@ -31,8 +31,10 @@ const HEAD_MAX: u64 = 1 << 30;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// A linear head over a frozen encoder.
+    /// A linear head that gives a text a label.
     Classifier,
+    /// A linear head that tags words; its labels are tags ([`crate::tags`]), and its answers JSON objects.
+    Extractor,
 }
 
 /// What turns a text into the vector that the head reads.

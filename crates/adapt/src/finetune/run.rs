@@ -1,7 +1,7 @@
 //! The loop.
 
-use crate::encoder::{Batch, Example, Gradients, Guide, Guided, Network, Noise, Pass};
-use crate::finetune::batches::{order, passes};
+use crate::encoder::{Batch, Example, Gradients, Guide, Guided, Network, Noise, Objective, Pass};
+use crate::finetune::batches::{grouped, order, passes};
 use crate::finetune::checkpoint;
 use crate::finetune::evaluate::{Evaluation, evaluate};
 use crate::finetune::optimiser::{Optimiser, diverged};
@@ -243,7 +243,10 @@ impl<'a> Loop<'a> {
                 return Ok(Ended::Early);
             }
             let epoch = usize::try_from(self.state.optimiser.step / per_epoch).unwrap_or(usize::MAX);
-            let order = order(self.data.train.len(), self.seed, epoch);
+            let order = match self.params.objective {
+                Objective::Contrast { together, .. } => grouped(self.data.train, together, self.seed, epoch),
+                _ => order(self.data.train.len(), self.seed, epoch),
+            };
             let done = usize::try_from(self.state.optimiser.step % per_epoch).unwrap_or(usize::MAX);
             for batch in order.chunks(self.params.batch).skip(done) {
                 let examples: Vec<&Example> = batch.iter().map(|&i| &self.data.train[i]).collect();
@@ -304,7 +307,13 @@ impl<'a> Loop<'a> {
                     Some(guide) => {
                         let guide = (guide, &mut self.guided);
                         network.guided_loss_and_gradients(
-                            &batch, objective, guide, Some(&noise), scale, pass, gradients,
+                            &batch,
+                            objective,
+                            guide,
+                            Some(&noise),
+                            scale,
+                            pass,
+                            gradients,
                         )
                     }
                 };

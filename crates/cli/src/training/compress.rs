@@ -18,7 +18,7 @@ use understudy_adapt::{
 use understudy_core::{Clock, Error, ModelName, Result, Seed, Timestamp};
 use understudy_dataset::{Cleaned, Example, clean};
 use understudy_model::{
-    artifact::{Artifact, Body, Compression, Dtype, Pooling},
+    artifact::{Artifact, Body, Compression, Dtype, Kind, Pooling},
     encoder::{Encoder, EncoderOptions, Scratch, Tokens, weights},
     head::{Head, likeliest},
     installed,
@@ -66,6 +66,10 @@ impl Subject {
     pub(crate) fn open(model: &Path, models_dir: &Path, examples: Vec<Example>, rows: Rows) -> Result<Self> {
         let artifact = Artifact::read(model)?;
         let manifest = artifact.manifest();
+        if manifest.kind == Kind::Extractor {
+            let what = format!("compress {}: it extracts; only classifiers are compressed so far", model.display());
+            return Err(Error::invalid(what).with_param("model"));
+        }
         let folder = match manifest.body {
             Body::Encoder => artifact.dir().to_owned(),
             Body::Base => installed::load(models_dir, manifest.base.name.as_str())?.dir().to_owned(),
@@ -232,6 +236,7 @@ pub(crate) async fn write(subject: Subject, compressed: Compressed, writing: Wri
         };
         let provenance = Provenance {
             name: writing.name,
+            kind: manifest.kind,
             task: manifest.task.clone(),
             base: manifest.base.clone(),
             body: Body::Encoder,

@@ -115,7 +115,8 @@ pub(crate) fn prune(
     let (layers, layer_losses) = pool.install(|| prune::layers(&mut teacher, most, sample, objective));
     let whole = Kept { layers: layers.clone(), heads: Vec::new(), units: Vec::new() };
     let shorter = staged(&prune::files(&subject.folder, &whole)?)?;
-    let importance = pool.install(|| Ok::<_, Error>(network(shorter.path(), &head)?.importance(sample, objective, PASS)))?;
+    let importance =
+        pool.install(|| Ok::<_, Error>(network(shorter.path(), &head)?.importance(sample, objective, PASS)))?;
     let narrowed = prune::narrowed(&importance, options.size);
     let smaller = staged(&prune::files(shorter.path(), &narrowed)?)?;
     let kept = Kept { layers, ..narrowed };

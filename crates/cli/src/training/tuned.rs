@@ -14,7 +14,9 @@ use std::{
     time::Duration,
 };
 use understudy_adapt::{
-    encoder::{Batch, Example as Ids, HeadShape, Level, LoraParams, Network, NetworkOptions, Pass, Scope, Target},
+    encoder::{
+        Batch, Example as Ids, HeadShape, Level, LoraParams, Network, NetworkOptions, Objective, Pass, Scope, Target,
+    },
     finetune::{Checkpoints, Data, Ended, FinetuneParams, Finetuned, Progress, Run},
     head::{FittedHead, HeadParams, Labelled, PathStep},
     matrix::Matrix,
@@ -45,6 +47,20 @@ pub(crate) struct Tuning {
 impl Tuning {
     /// What does well on the sets of the benchmarks: adapters bear, and need, higher rates than the weights themselves.
     pub(crate) fn for_method(method: Method) -> Self {
+        if method == Method::Fewshot {
+            let params = FinetuneParams {
+                objective: Objective::Contrast { temperature: 0.1, together: 4 },
+                epochs: 12,
+                batch: 64,
+                // A batch is compared as a whole.
+                pass_tokens: usize::MAX,
+                rate: 1e-4,
+                layer_decay: 0.9,
+                patience: 0,
+                ..FinetuneParams::default()
+            };
+            return Self { params, lora: LoraParams::default() };
+        }
         let rate = if method == Method::Lora { 1e-3 } else { 1.5e-4 };
         let params = FinetuneParams {
             epochs: 5,

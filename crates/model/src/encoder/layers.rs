@@ -117,6 +117,25 @@ impl Body {
 
     /// Embeds texts together: rows of all texts, end to end, through all layers.
     pub(super) fn embed(&self, batch: &[Tokens], pooling: Pooling, buffers: &mut Buffers) -> Vec<Vec<f32>> {
+        self.run(batch, buffers);
+        let width = self.width();
+        let mut from = 0;
+        let pooled = buffers.lengths.iter().map(|n| {
+            let mut vector = pool(&buffers.x[from * width..][..n * width], width, pooling);
+            from += n;
+            l2_normalize(&mut vector);
+            vector
+        });
+        pooled.collect()
+    }
+
+    /// The states of all tokens of texts that pass together, end to end.
+    pub(super) fn states<'b>(&self, batch: &[Tokens], buffers: &'b mut Buffers) -> &'b [f32] {
+        self.run(batch, buffers);
+        &buffers.x
+    }
+
+    fn run(&self, batch: &[Tokens], buffers: &mut Buffers) {
         let width = self.width();
         let Buffers { x, y, qkv, context, inner, lengths, linear, attention } = buffers;
         lengths.clear();
@@ -144,14 +163,6 @@ impl Body {
             layer.outer.forward(inner, Activation::Identity, x, linear);
             layer.output_norm.forward_add(x, y);
         }
-        let mut from = 0;
-        let pooled = lengths.iter().map(|n| {
-            let mut vector = pool(&x[from * width..][..n * width], width, pooling);
-            from += n;
-            l2_normalize(&mut vector);
-            vector
-        });
-        pooled.collect()
     }
 }
 

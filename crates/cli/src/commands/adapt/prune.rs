@@ -115,11 +115,7 @@ pub(super) async fn run(args: PruneArgs, context: &Context) -> Result<()> {
     let artifact = compress::write(subject, compressed, writing, &args.out).await?;
     // The model is safe; the state of its training is not needed any more. A file left behind does no harm.
     drop(std::fs::remove_file(checkpoint));
-    terminal::say(format_args!(
-        "  {}   hash {}",
-        crate::commands::shown(artifact.dir()),
-        &artifact.hash()[..16]
-    ));
+    terminal::say(format_args!("  {}   hash {}", crate::commands::shown(artifact.dir()), &artifact.hash()[..16]));
     let result = json!({
         "artifact": artifact.dir(), "hash": artifact.hash(), "n": n, "stages": stages, "layers_kept": kept.layers,
         "layer_losses": layer_losses, "metrics": artifact.manifest().metrics,

@@ -173,11 +173,7 @@ pub(super) async fn run(args: QuantizeArgs, context: &Context) -> Result<()> {
         created: SystemClock::new().now(),
     };
     let artifact = compress::write(subject, compressed, writing, out).await?;
-    terminal::say(format_args!(
-        "  {}   hash {}",
-        crate::commands::shown(artifact.dir()),
-        &artifact.hash()[..16]
-    ));
+    terminal::say(format_args!("  {}   hash {}", crate::commands::shown(artifact.dir()), &artifact.hash()[..16]));
     result["artifact"] = json!(artifact.dir());
     result["hash"] = json!(artifact.hash());
     result["compression"] = json!(artifact.manifest().compression);
