@@ -92,3 +92,26 @@ def test_transformers_gives_the_same_probabilities(method, examples, tmp_path):
         assert sure, "some answers are not certain"
         for mine, q in sure:
             compare(f"{name}, logits of a {method} artifact", odds(mine), odds(q), 1e-4)
+
+
+def test_transformers_loads_what_pruning_leaves(examples, tmp_path):
+    whole, folder = tmp_path / "whole", tmp_path / "pruned"
+    run("adapt", "finetune", "--method", "full", "--data", examples, "--out", whole, "--epochs", 1, "--dtype", "f32")
+    sizes = ["--layers", 3, "--heads", 8, "--ffn", 512]
+    run("adapt", "prune", "--model", whole, "--data", examples, *sizes, "--epochs", 1, "--out", folder, "--json")
+    run("pilot", "run", "--model", folder, "--data", examples, "--task", "classify", "--out", tmp_path / "run", "--json")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "outcomes.jsonl").read_text().splitlines()]
+    answers = [row["models"]["pruned"] for row in rows]
+
+    encoder, loading = transformers.AutoModel.from_pretrained(folder, output_loading_info=True)
+    assert (encoder.config.num_hidden_layers, encoder.config.intermediate_size) == (3, 512)
+    assert not [name for name in loading["missing_keys"] if "pooler" not in name], loading
+    theirs, manifest = logits(folder, encoder.eval(), [row["prompt"] for row in rows])
+    assert manifest["compression"]["method"] == "layers 3, heads 8, ffn 512"
+    assert manifest["compression"]["bytes"] < 0.75 * manifest["compression"]["bytes_before"]
+    scaled = theirs / manifest["temperature"]
+    p = np.exp(scaled - scaled.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    assert [manifest["labels"][i] for i in p.argmax(1)] == [answer["answer"] for answer in answers]
+    for answer, q in zip(answers, p.max(1)):
+        compare("transformers, confidence of a pruned artifact", answer["confidence"], q, 1e-5)

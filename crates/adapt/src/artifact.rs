@@ -14,7 +14,7 @@ use std::{
 use understudy_core::{Error, ModelName, Result, Seed, TaskName, Timestamp, hash::sha256_hex};
 use understudy_dataset::Cleaned;
 use understudy_model::artifact::{
-    Artifact, BaseModel, Body, Dtype, FORMAT, HEAD, Kind, MANIFEST, Manifest, Metric, OutOfScope, Pooling,
+    Artifact, BaseModel, Body, Compression, Dtype, FORMAT, HEAD, Kind, MANIFEST, Manifest, Metric, OutOfScope, Pooling,
 };
 
 /// What a fitted head does not know about itself.
@@ -22,6 +22,8 @@ use understudy_model::artifact::{
 pub struct Provenance {
     /// Name by which the model will be asked for.
     pub name: ModelName,
+    /// What it holds.
+    pub kind: Kind,
     /// The task it is for.
     pub task: Option<TaskName>,
     /// The model that training started from.
@@ -48,6 +50,8 @@ pub struct Provenance {
     pub seed: Seed,
     /// Hash of the artifact it was trained further from.
     pub parent: Option<String>,
+    /// What compressing it lost, where it was compressed.
+    pub compression: Option<Compression>,
     /// Now.
     pub created: Timestamp,
 }
@@ -150,7 +154,7 @@ fn encode(
     let manifest = Manifest {
         format: FORMAT,
         name: provenance.name,
-        kind: Kind::Classifier,
+        kind: provenance.kind,
         task: provenance.task,
         base: provenance.base,
         body: provenance.body,
@@ -169,6 +173,7 @@ fn encode(
         n_calibrate: fitted.n_calibrate as u64,
         seed: provenance.seed,
         parent: provenance.parent,
+        compression: provenance.compression,
         created: provenance.created,
     };
     let mut json = serde_json::to_vec_pretty(&manifest).expect("a manifest is plain data");
@@ -214,6 +219,7 @@ impl Provenance {
     pub fn plain(name: ModelName, base: BaseModel, data: &Cleaned, seed: Seed, created: Timestamp) -> Self {
         Self {
             name,
+            kind: Kind::Classifier,
             task: None,
             base,
             body: Body::Base,
@@ -227,6 +233,7 @@ impl Provenance {
             data_hash: data.data_hash(),
             seed,
             parent: None,
+            compression: None,
             created,
         }
     }

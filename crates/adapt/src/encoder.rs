@@ -9,6 +9,8 @@ mod backward;
 mod batch;
 mod body;
 mod forward;
+mod gates;
+mod guide;
 mod lora;
 mod network;
 mod objective;
@@ -18,11 +20,14 @@ mod save;
 
 pub use batch::{Batch, Example, Target};
 pub use forward::Pass;
+pub use gates::Importance;
+pub use guide::{Guide, GuideParams, Guided};
 pub use lora::{LoraParams, LoraTarget};
 pub use network::{HeadShape, Network, NetworkOptions, Noise, Scope};
 pub use objective::Objective;
 pub use parameters::{Gradients, Kind, Parameter};
 pub use readout::Level;
+pub(crate) use save::folder_files;
 
 #[cfg(test)]
 mod tests;

@@ -6,13 +6,17 @@
 pub mod artifact;
 pub mod bias;
 pub mod card;
+pub mod compare;
 mod cross_fit;
 pub mod encoder;
+pub mod entities;
 pub mod finetune;
 pub mod head;
 pub mod matrix;
 pub mod metrics;
 pub mod online;
+pub mod prune;
+pub mod quantize;
 pub mod rejection;
 mod softmax;
 pub mod split;

@@ -95,6 +95,20 @@ pub fn split(examples: &[Example], test_share: f64, seed: Seed) -> Result<Split>
     })
 }
 
+/// Divides texts without labels: those to learn from, a tenth of the rest that calibrates, and about `test_share` that
+/// only measure. Where a text goes depends on it and the seed alone.
+#[must_use]
+pub fn divide(texts: &[&str], test_share: f64, seed: Seed) -> [Vec<usize>; 3] {
+    let mut parts: [Vec<usize>; 3] = Default::default();
+    for (index, text) in texts.iter().enumerate() {
+        let hash = text_hash(text);
+        let draw = |part: &str| unit_interval(&format!("{}:{hash}", seed.derive(part).0));
+        let part = if draw("test") < test_share { 2 } else { usize::from(draw("calibrate") < 0.1) };
+        parts[part].push(index);
+    }
+    parts
+}
+
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "u is in [0, 1), so this is below FOLDS")]
 fn fold(u: f64) -> usize {
     (u * FOLDS as f64) as usize

@@ -1,6 +1,9 @@
 //! Adaptation: how fast models are trained beside PyTorch in the same run, what the cheap students reach, and what
 //! fine-tuning reaches. Each part prints a table of its own; with `--json` the last line has the figures of all parts.
 
+mod compress;
+mod extract;
+mod fewshot;
 mod peer;
 mod quality;
 mod speed;
@@ -32,9 +35,12 @@ pub(crate) struct AdaptArgs {
     /// Dropout of both
     #[arg(long, default_value_t = 0.0)]
     dropout: f32,
-    /// Seeds of the fine-tuning on Banking77
+    /// Seeds of the fine-tuning on Banking77, and of the draws of few examples
     #[arg(long, default_value_t = 1)]
     seeds: u64,
+    /// Passes of the fine-tuning before compression
+    #[arg(long, default_value_t = 5)]
+    epochs: usize,
     /// Measure these parts only
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Part::ALL)]
     only: Vec<Part>,
@@ -52,10 +58,16 @@ enum Part {
     Students,
     /// Fine-tuning on Banking77.
     Quality,
+    /// 8 bits, and half the layers, on three sets.
+    Compress,
+    /// Entities and slots.
+    Extract,
+    /// Eight texts a label on Banking77.
+    Fewshot,
 }
 
 impl Part {
-    const ALL: [Self; 3] = [Self::Speed, Self::Students, Self::Quality];
+    const ALL: [Self; 6] = [Self::Speed, Self::Students, Self::Quality, Self::Compress, Self::Extract, Self::Fewshot];
 }
 
 #[derive(Serialize)]
@@ -92,6 +104,10 @@ pub(crate) fn run(args: &AdaptArgs) -> Result<()> {
 
 fn measure(part: Part, args: &AdaptArgs, models: &Path) -> Result<serde_json::Map<String, serde_json::Value>> {
     let base = models.join("minilm");
+    let data = args
+        .data
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")));
     let value = match part {
         Part::Speed => {
             let rows = speed::measure(args, &base)?;
@@ -99,17 +115,24 @@ fn measure(part: Part, args: &AdaptArgs, models: &Path) -> Result<serde_json::Ma
         }
         Part::Students => {
             let students = students::measure(args.data.as_deref(), models)?;
-            if students.is_none() {
-                println!("skipped: the data sets are not there; --data names their folder");
-            }
-            serde_json::to_value(students)
+            serde_json::to_value(there(students))
         }
         Part::Quality => {
             let runs = quality::banking77(args, &base)?;
             let mean = runs.iter().map(|run| run.accuracy).sum::<f64>() / runs.len().max(1) as f64;
             serde_json::to_value(Quality { banking77: mean, banking77_runs: runs })
         }
+        Part::Compress => serde_json::to_value(there(compress::measure(&data, models, args.epochs)?)),
+        Part::Extract => serde_json::to_value(there(extract::measure(&data, models)?)),
+        Part::Fewshot => serde_json::to_value(there(fewshot::measure(&data, models, args.seeds)?)),
     };
     let value = value.map_err(|e| Error::internal(format!("write figures: {e}")))?;
     Ok(value.as_object().cloned().unwrap_or_default())
+}
+
+fn there<T>(measured: Option<T>) -> Option<T> {
+    if measured.is_none() {
+        println!("skipped: the data sets are not there; --data names their folder");
+    }
+    measured
 }

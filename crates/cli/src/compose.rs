@@ -15,10 +15,11 @@ use understudy_core::{
     Backend, Capabilities, Clock, Embedder, Error, ModelName, Outcome, Place, Price, Result, Seed, TaskSpec, outcome,
 };
 use understudy_model::{
-    artifact::{Artifact, Body},
+    artifact::{Artifact, Body, Kind as ArtifactKind, MANIFEST},
     catalogue::Kind,
     classifier::Classifier,
     encoder::{Dtype, Encoder, EncoderOptions},
+    extractor::Extractor,
     generate::{Generator, GeneratorOptions},
     installed::{self, Installed},
     service::{EncoderService, ServiceOptions},
@@ -192,9 +193,27 @@ impl Composer {
         Ok(SmallModel { model, hash: deployed.hash, tells, gate: deployed.gate, certificate })
     }
 
-    /// An artifact with its encoder, ready to answer.
+    /// An artifact of any kind, ready to answer.
+    pub(crate) fn backend(&self, artifact: &Artifact, models_dir: &Path, threads: usize) -> Result<Arc<dyn Backend>> {
+        let manifest = artifact.manifest();
+        if manifest.kind == ArtifactKind::Classifier {
+            return Ok(Arc::new(self.classifier(artifact, models_dir, threads)?));
+        }
+        let max_tokens = manifest.max_tokens as usize;
+        let encoder = self.encoder_in(artifact.dir(), artifact.hash(), manifest.dtype.into(), max_tokens, threads)?;
+        Ok(Arc::new(Extractor::new(manifest.name.clone(), encoder, artifact.head())?))
+    }
+
+    /// An artifact with its encoder, ready to answer with labels.
     pub(crate) fn classifier(&self, artifact: &Artifact, models_dir: &Path, threads: usize) -> Result<Classifier> {
         let manifest = artifact.manifest();
+        if manifest.kind == ArtifactKind::Extractor {
+            return Err(Error::invalid(format!(
+                "load artifact {}: it extracts and has no labels; serve it under a name of its own ([local.NAME] with \
+                 model = its folder)",
+                artifact.dir().display()
+            )));
+        }
         let name = manifest.name.clone();
         let max_tokens = manifest.max_tokens as usize;
         // The folder may come to hold another artifact while this one is still loaded.
@@ -277,8 +296,15 @@ impl Composer {
     }
 
     fn local(&self, name: &str, local: &Local, config: &Config, snapshot: &mut Snapshot) -> Result<()> {
-        let installed = installed::load(&config.models_dir, &local.model)?;
         let threads = if local.threads == 0 { config.server.threads } else { local.threads };
+        let folder = config.base.join(&local.model);
+        if folder.join(MANIFEST).exists() {
+            let backend = self.backend(&Artifact::read(&folder)?, &config.models_dir, threads)?;
+            let model = Model { backend, price: Some(Price::LOCAL), owner: OURS.to_owned() };
+            snapshot.models.insert(name.to_owned(), model);
+            return Ok(());
+        }
+        let installed = installed::load(&config.models_dir, &local.model)?;
         match installed.kind {
             Kind::Encoder => {
                 let dtype = match local.precision {

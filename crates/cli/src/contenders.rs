@@ -16,7 +16,7 @@ use understudy_adapt::artifact::Existing;
 use understudy_core::{Embedder, Error, ModelName, Price, Result, Seed, Timestamp};
 use understudy_dataset::{Example, Row, text_hash};
 use understudy_model::{
-    artifact::{Artifact, Body, Dtype, MANIFEST},
+    artifact::{Artifact, Body, Dtype, Kind as ArtifactKind, MANIFEST},
     catalogue::Kind,
     encoder,
     generate::{Generator, GeneratorOptions},
@@ -188,9 +188,15 @@ impl Contenders<'_> {
     }
 
     fn artifact(&self, name: &str, artifact: &Artifact) -> Result<Candidate> {
-        self.needs_labels(name)?;
         let manifest = artifact.manifest();
-        let classifier = self.composer.classifier(artifact, &self.context.models_dir, 0)?;
+        match (manifest.kind, self.task) {
+            (ArtifactKind::Extractor, Task::Extract) => {}
+            (ArtifactKind::Extractor, _) => {
+                return Err(Error::invalid(format!("try `{name}`: it only extracts (--task extract)")));
+            }
+            (ArtifactKind::Classifier, _) => self.needs_labels(name)?,
+        }
+        let backend = self.composer.backend(artifact, &self.context.models_dir, 0)?;
         let dtype = format!("{:?}", manifest.dtype).to_lowercase();
         Ok(Candidate {
             name: manifest.name.to_string(),
@@ -201,7 +207,7 @@ impl Contenders<'_> {
                 Body::Static => format!("static embeddings of {}, an artifact", manifest.base.name),
             },
             fingerprint: artifact.hash().to_owned(),
-            source: Source::Live(Arc::new(classifier)),
+            source: Source::Live(backend),
             price: Some(Price::LOCAL),
             prompting: Prompting::Bare,
             concurrency: self.concurrency.unwrap_or(1),

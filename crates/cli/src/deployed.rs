@@ -8,7 +8,10 @@ use crate::{
 };
 use std::{path::Path, sync::Arc};
 use understudy_core::{Certificate, Error, ModelName, Result, TaskSpec, hash::sha256_hex};
-use understudy_model::{artifact::Artifact, installed};
+use understudy_model::{
+    artifact::{Artifact, MANIFEST},
+    installed,
+};
 use understudy_route::gate::{FittedGate, served::Tells};
 use understudy_store::Store;
 
@@ -95,6 +98,10 @@ fn artifact(dir: &Path) -> Result<(Origin, String)> {
 /// The content hash of a model of the configuration; `None` where `name` is none.
 fn named(name: &str, config: &Config) -> Result<Option<String>> {
     if let Some(local) = config.locals.get(name) {
+        let folder = config.base.join(&local.model);
+        if folder.join(MANIFEST).exists() {
+            return Ok(Some(Artifact::read(&folder)?.hash().to_owned()));
+        }
         return installed_hash(&installed::load(&config.models_dir, &local.model)?).map(Some);
     }
     // What answers under a name elsewhere may change unseen; audits notice.

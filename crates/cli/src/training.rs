@@ -2,7 +2,11 @@
 //! from traffic and by the demo. What is seen of a text depends on the method: an encoder's embedding (here), that of an
 //! encoder trained for it ([`tuned`]), its words ([`words`]), or the sum of its tokens' vectors ([`distil`]).
 
+pub(crate) mod compress;
 pub(crate) mod distil;
+pub(crate) mod extract;
+mod fewshot;
+pub(crate) mod pruned;
 pub(crate) mod tuned;
 mod words;
 
@@ -25,7 +29,7 @@ use understudy_adapt::{
 use understudy_core::{Clock, Embedder, Error, ModelName, Result, Seed, TaskName, Timestamp, hash::sha256_hex};
 use understudy_dataset::{Cleaned, Conflict, Example, clean};
 use understudy_model::{
-    artifact::{Artifact, BaseModel, Body, Dtype, Pooling},
+    artifact::{Artifact, BaseModel, Body, Dtype, Kind as ArtifactKind, Pooling},
     catalogue::Kind,
     encoder::{Encoder, EncoderOptions},
     head::likeliest,
@@ -49,6 +53,8 @@ pub(crate) enum Method {
     Lora,
     /// All layers of an encoder, and a head; the table of words stays.
     Full,
+    /// All layers of an encoder by contrast, then a head: for few examples.
+    Fewshot,
 }
 
 /// How to train.
@@ -146,6 +152,7 @@ pub(crate) async fn train(
     match options.method {
         Method::Head => train_head(examples, options, dir, bar).await,
         Method::Words => words::train(examples, options, dir).await,
+        Method::Fewshot => fewshot::train(examples, options, dir, bar).await,
         Method::Lora | Method::Full => tuned::train(examples, options, dir, bar).await,
     }
 }
@@ -219,6 +226,7 @@ fn finish(
     let metrics = metrics::measure_judged(&items, head.labels().len() + 1, outside, options.seed);
     let provenance = Provenance {
         name: options.name,
+        kind: ArtifactKind::Classifier,
         task: options.task,
         base: product.base,
         body: product.body,
@@ -232,6 +240,7 @@ fn finish(
         data_hash: material.cleaned.data_hash(),
         seed: options.seed,
         parent: options.parent,
+        compression: None,
         created: options.created,
     };
     let artifact = artifact::write(dir, &product.fitted, provenance, options.existing)?;

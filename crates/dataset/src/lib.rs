@@ -17,6 +17,7 @@ pub mod prepare;
 pub mod queue;
 pub mod redact;
 pub mod row;
+pub mod spans;
 pub mod split;
 pub mod summary;
 pub mod write;

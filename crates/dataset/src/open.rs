@@ -3,6 +3,7 @@
 use crate::{
     Dataset, Fields, Format,
     format::{read_array, read_csv, read_lines, read_parquet, rows::rows},
+    spans::unfold,
 };
 use bytes::Bytes;
 use std::{
@@ -75,7 +76,7 @@ fn parse(name: &str, ending: &str, mut reader: Box<dyn BufRead>, fields: &Fields
         _ if first == Some(b'[') => Format::Json,
         _ => Format::Jsonl,
     };
-    let records = match format {
+    let mut records = match format {
         Format::Csv => read_csv(name, reader, b',')?,
         Format::Tsv => read_csv(name, reader, b'\t')?,
         Format::Json => read_array(name, reader)?,
@@ -86,6 +87,7 @@ fn parse(name: &str, ending: &str, mut reader: Box<dyn BufRead>, fields: &Fields
         }
         _ => read_lines(name, reader)?,
     };
+    unfold(&mut records);
     let (rows, mapping, format) = rows(name, records, format, fields)?;
     Ok(Dataset { name: name.to_owned(), format, mapping, rows })
 }

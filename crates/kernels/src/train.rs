@@ -8,6 +8,7 @@
 mod activation;
 mod adamw;
 mod attention;
+mod contrast;
 mod dropout;
 mod embedding;
 mod loss;
@@ -18,6 +19,7 @@ mod sums;
 pub use activation::{gelu_backward, gelu_forward, tanh_backward};
 pub use adamw::{AdamW, Moments, sum_of_squares};
 pub use attention::{AttentionGrad, AttentionTrain};
+pub use contrast::supervised_contrast;
 pub use dropout::Dropout;
 pub use embedding::{gather_rows, scatter_add_rows};
 pub use loss::{Loss, binary_cross_entropy, cross_entropy, kl_to_teacher, squared_error};

@@ -31,8 +31,10 @@ const HEAD_MAX: u64 = 1 << 30;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// A linear head over a frozen encoder.
+    /// A linear head that gives a text a label.
     Classifier,
+    /// A linear head that tags words; its labels are tags ([`crate::tags`]), and its answers JSON objects.
+    Extractor,
 }
 
 /// What turns a text into the vector that the head reads.
@@ -141,6 +143,27 @@ pub struct Metric {
     pub n: u64,
 }
 
+/// What compressing a model did to it, on items that taught it nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Compression {
+    /// What was done: `int8`, `int4`, `layers 3` …
+    pub method: String,
+    /// Bytes of the encoder's weights before.
+    pub bytes_before: u64,
+    /// Bytes of the encoder's weights now.
+    pub bytes: u64,
+    /// Accuracy of what it was made from.
+    pub accuracy_before: Metric,
+    /// Its own accuracy on the same items.
+    pub accuracy: Metric,
+    /// Accuracy before minus accuracy now (Newcombe's interval for paired proportions).
+    pub loss: Metric,
+    /// Mean divergence KL(before ‖ now) of the probabilities of the labels, in nats (bootstrap interval).
+    pub kl: Metric,
+    /// Share of the items that are answered otherwise (Wilson's interval).
+    pub flips: Metric,
+}
+
 /// What `artifact.json` says. Fields that this release does not know are ignored, but count in the hash.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -190,6 +213,9 @@ pub struct Manifest {
     pub seed: Seed,
     /// Hash of the artifact it was trained further from.
     pub parent: Option<String>,
+    /// What compressing it lost; `None` when it is as it was trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Compression>,
     /// When it was written. Not part of the hash.
     pub created: Timestamp,
 }

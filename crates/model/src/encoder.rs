@@ -8,12 +8,14 @@
 pub mod config;
 mod layers;
 pub mod names;
+pub mod packed;
 pub mod weights;
 
 use crate::tokens::Tokenizer;
 pub use crate::tokens::Tokens;
 use config::Config;
 use layers::{Body, Buffers};
+use std::ops::Range;
 use std::path::Path;
 use understudy_core::{Error, ModelName, Result};
 pub use understudy_kernels::{Dtype, Pooling, instruction_set};
@@ -143,6 +145,36 @@ impl Encoder {
         }
         vectors
     }
+}
+
+impl Encoder {
+    /// Reads a whole text, however long, in windows of as many tokens as the model reads, and says for each word what
+    /// state its first token is in.
+    ///
+    /// # Errors
+    /// `Data` when the tokeniser cannot represent the text.
+    pub fn read_words(&self, text: &str, scratch: &mut Scratch) -> Result<WordStates> {
+        let words = self.tokenizer.words(text)?;
+        let width = self.dimensions();
+        let (mut states, mut tokens) = (Vec::with_capacity(words.words.len() * width), 0);
+        for window in words.windows(self.max_tokens()) {
+            tokens += window.ids.len();
+            let rows = self.body.states(&[Tokens::from_ids(window.ids)?], &mut scratch.0);
+            window.firsts.iter().for_each(|first| states.extend_from_slice(&rows[first * width..][..width]));
+        }
+        Ok(WordStates { states, words: words.words.into_iter().map(|word| word.bytes).collect(), tokens })
+    }
+}
+
+/// The words of a text as an encoder sees them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WordStates {
+    /// A row for each word.
+    pub states: Vec<f32>,
+    /// Where each word stands in the text, in bytes.
+    pub words: Vec<Range<usize>>,
+    /// Tokens read, special ones included.
+    pub tokens: usize,
 }
 
 /// How many of the first texts go together, given their lengths: at least one, and no more than a chunk's tokens.

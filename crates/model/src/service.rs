@@ -6,6 +6,7 @@
 //! client has left (the future was dropped) costs nothing. Tokenising happens on the workers too: it takes about 1.5 %
 //! of the time of embedding, but half a millisecond for a long text, which an async runtime must not wait for.
 
+pub use crate::encoder::WordStates;
 use crate::encoder::{Encoder, Scratch};
 use crate::tokens::Tokens;
 use futures_util::future::{BoxFuture, FutureExt, try_join_all};
@@ -70,7 +71,24 @@ struct Queue {
 /// One text with the client that waits for it.
 struct Job {
     text: String,
-    reply: oneshot::Sender<Result<Embedded>>,
+    reply: Reply,
+}
+
+/// What a client waits for.
+enum Reply {
+    /// The text's vector.
+    Vector(oneshot::Sender<Result<Embedded>>),
+    /// The states of its words.
+    Words(oneshot::Sender<Result<WordStates>>),
+}
+
+impl Reply {
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Vector(reply) => reply.is_closed(),
+            Self::Words(reply) => reply.is_closed(),
+        }
+    }
 }
 
 impl EncoderService {
@@ -114,14 +132,29 @@ impl EncoderService {
 
     /// Puts texts on the queue, all or none.
     fn submit(&self, texts: Vec<String>) -> Result<Vec<oneshot::Receiver<Result<Embedded>>>> {
-        let count = texts.len();
         let (jobs, replies): (Vec<Job>, Vec<_>) = texts
             .into_iter()
             .map(|text| {
                 let (reply, receiver) = oneshot::channel();
-                (Job { text, reply }, receiver)
+                (Job { text, reply: Reply::Vector(reply) }, receiver)
             })
             .unzip();
+        self.enqueue(jobs)?;
+        Ok(replies)
+    }
+
+    /// Reads the words of one text, however long. Dropping the future takes the text off the queue.
+    ///
+    /// # Errors
+    /// As [`EncoderService::embed_one`].
+    pub async fn read_words(&self, text: String) -> Result<WordStates> {
+        let (reply, receiver) = oneshot::channel();
+        self.enqueue(vec![Job { text, reply: Reply::Words(reply) }])?;
+        receive(receiver).await
+    }
+
+    fn enqueue(&self, jobs: Vec<Job>) -> Result<()> {
+        let count = jobs.len();
         {
             let mut queue = self.shared.lock();
             let waiting = queue.waiting.len();
@@ -137,7 +170,7 @@ impl EncoderService {
         } else {
             self.shared.arrived.notify_all();
         }
-        Ok(replies)
+        Ok(())
     }
 }
 
@@ -172,7 +205,7 @@ impl Embedder for EncoderService {
     }
 }
 
-async fn receive(reply: oneshot::Receiver<Result<Embedded>>) -> Result<Embedded> {
+async fn receive<T>(reply: oneshot::Receiver<Result<T>>) -> Result<T> {
     reply.await.unwrap_or_else(|_| Err(Error::unavailable("embed text: the encoder was stopped meanwhile")))
 }
 
@@ -186,7 +219,7 @@ impl Shared {
     fn work(&self) {
         let mut scratch = Scratch::default();
         while let Some(jobs) = self.take() {
-            let mut texts = self.tokenize(jobs);
+            let mut texts = self.tokenize(jobs, &mut scratch);
             texts.sort_by_key(|(tokens, _)| tokens.len());
             while !texts.is_empty() {
                 // The lists are short: the front of the sorted list is drained a chunk at a time.
@@ -222,13 +255,24 @@ impl Shared {
         }
     }
 
-    fn tokenize(&self, jobs: Vec<Job>) -> Vec<(Tokens, oneshot::Sender<Result<Embedded>>)> {
+    /// Tokenises the texts whose vectors are wanted; the others, which have windows of their own, are answered at once.
+    fn tokenize(&self, jobs: Vec<Job>, scratch: &mut Scratch) -> Vec<(Tokens, oneshot::Sender<Result<Embedded>>)> {
         let mut texts = Vec::with_capacity(jobs.len());
         for job in jobs.into_iter().filter(|job| !job.reply.is_closed()) {
-            match self.encoder.tokenize(&job.text) {
-                Ok(tokens) => texts.push((tokens, job.reply)),
-                // The client may have left in between; then nobody wants to know.
-                Err(e) => drop(job.reply.send(Err(e))),
+            match job.reply {
+                Reply::Vector(reply) => match self.encoder.tokenize(&job.text) {
+                    Ok(tokens) => texts.push((tokens, reply)),
+                    // The client may have left in between; then nobody wants to know.
+                    Err(e) => drop(reply.send(Err(e))),
+                },
+                Reply::Words(reply) => {
+                    let read = catch_unwind(AssertUnwindSafe(|| self.encoder.read_words(&job.text, scratch)));
+                    let read = read.unwrap_or_else(|_| {
+                        *scratch = Scratch::default();
+                        Err(Error::internal("read words: the encoder met a fault; please report it"))
+                    });
+                    drop(reply.send(read));
+                }
             }
         }
         texts

@@ -5,6 +5,7 @@
 //! cut by [`Pieces`], tens of times faster than by the `tokenizers` crate and token for token the same.
 
 use crate::wordpiece::Pieces;
+use std::ops::Range;
 use std::path::Path;
 use understudy_core::{Error, Result};
 
@@ -44,6 +45,58 @@ impl Tokens {
     #[must_use]
     pub fn truncated(&self) -> bool {
         self.truncated
+    }
+}
+
+/// A word of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Word {
+    /// Position of its first token.
+    pub first: usize,
+    /// Where it stands in the text.
+    pub bytes: Range<usize>,
+}
+
+/// A whole text as tokens and the words that they are pieces of. Words are what the tokeniser splits a text into before
+/// it looks at its vocabulary: for BERT at white space and around punctuation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Words {
+    /// The ids, special tokens included.
+    pub ids: Vec<u32>,
+    /// The words, in order.
+    pub words: Vec<Word>,
+}
+
+/// As many words as are read together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window {
+    /// The ids, special tokens included.
+    pub ids: Vec<u32>,
+    /// Position of each word's first token.
+    pub firsts: Vec<usize>,
+}
+
+impl Words {
+    /// Cuts the tokens into windows of at most `max_tokens` (3 or more), each with the special tokens at its ends, one
+    /// after the other, no word in two of them. Of a word that is longer than a window the beginning is read.
+    #[must_use]
+    pub fn windows(&self, max_tokens: usize) -> Vec<Window> {
+        let (Some(opening), Some(closing)) = (self.ids.first(), self.ids.last()) else { return Vec::new() };
+        let room = max_tokens.max(3) - 2;
+        let end = self.ids.len() - 1;
+        let mut windows: Vec<Window> = Vec::new();
+        for (i, word) in self.words.iter().enumerate() {
+            let to = self.words.get(i + 1).map_or(end, |next| next.first).min(word.first + room);
+            let pieces = &self.ids[word.first..to.max(word.first)];
+            if windows.last().is_none_or(|window| window.ids.len() - 1 + pieces.len() > room) {
+                windows.push(Window { ids: vec![*opening], firsts: Vec::new() });
+            }
+            let window = windows.last_mut().expect("one was just added when there was none");
+            window.firsts.push(window.ids.len());
+            window.ids.extend(pieces);
+        }
+        windows.iter_mut().for_each(|window| window.ids.push(*closing));
+        windows
     }
 }
 
@@ -130,6 +183,30 @@ impl Tokenizer {
             }
             bytes = bytes.saturating_mul(2);
         }
+    }
+
+    /// Tokenises all of `text`, whatever the limit, and says where its words are.
+    ///
+    /// # Errors
+    /// `Data` when the tokeniser cannot represent the text.
+    pub fn words(&self, text: &str) -> Result<Words> {
+        let encoding = self.pieces.crates().encode(text, true);
+        let encoding = encoding.map_err(|e| Error::data(format!("tokenise a text of {} bytes: {e}", text.len())))?;
+        let mut words: Vec<Word> = Vec::new();
+        let mut open = None;
+        for (first, (id, (from, to))) in encoding.get_word_ids().iter().zip(encoding.get_offsets()).enumerate() {
+            match id {
+                Some(id) if open == Some(*id) => {
+                    if let Some(word) = words.last_mut() {
+                        word.bytes.end = *to;
+                    }
+                }
+                Some(_) => words.push(Word { first, bytes: *from..*to }),
+                None => {}
+            }
+            open = *id;
+        }
+        Ok(Words { ids: encoding.get_ids().to_vec(), words })
     }
 
     /// The fast way.
@@ -280,6 +357,25 @@ mod tests {
         }
         println!("{texts} prompts: {cut} longer than 256 tokens, {foreign} with characters outside ASCII");
         assert!(texts > 1000 && cut > 0 && foreign > 0);
+    }
+
+    #[test]
+    fn words_know_their_places_and_windows_hold_each_once() {
+        let text = "The réd fish, unseenword swims";
+        let words = tokenizer(64).words(text).unwrap();
+        let found: Vec<&str> = words.words.iter().map(|word| &text[word.bytes.clone()]).collect();
+        assert_eq!(found, ["The", "réd", "fish", ",", "unseenword", "swims"]);
+        assert_eq!(words.ids, tokenizer(64).tokenize(text).unwrap().ids());
+        for max in [3, 4, 5, 64] {
+            let windows = words.windows(max);
+            assert_eq!(windows.iter().map(|w| w.firsts.len()).sum::<usize>(), 6);
+            for window in &windows {
+                assert!(window.ids.len() <= max && window.firsts.iter().all(|f| *f > 0 && *f < window.ids.len() - 1));
+                assert_eq!((window.ids[0], window.ids.last()), (words.ids[0], words.ids.last()));
+            }
+        }
+        assert_eq!(words.windows(64)[0].ids, words.ids);
+        assert!(tokenizer(64).words("").unwrap().windows(64).is_empty());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use crate::encoder::batch::Batch;
 use crate::encoder::body::{Dense, Norm};
 use crate::encoder::forward::{Grads, Pass, Saved, drop_all, site, sized};
+use crate::encoder::guide::Follow;
 use crate::encoder::network::{Network, Noise};
 use crate::encoder::parameters::Gradients;
 use understudy_kernels::train::{
@@ -17,12 +18,16 @@ impl Network {
         &self,
         batch: &Batch<'_>,
         noise: Option<&Noise>,
+        follow: Option<&Follow<'_>>,
         pass: &mut Pass,
         gradients: &mut Gradients,
     ) {
         for index in (0..self.body.layers.len()).rev() {
             if index + 1 < self.lowest {
                 return;
+            }
+            if let Some(follow) = follow {
+                follow.add(index, &pass.x[index + 1], self.body.config.width, &mut pass.grad.x);
             }
             let below = self.lowest <= index;
             self.layer_backward(index, below, batch, noise, pass, gradients);
@@ -52,6 +57,9 @@ impl Network {
         let of_outer = dropped_grad(noise.and_then(|noise| noise.hidden(index, site::OUTER)), grad, dropped);
         let inner = sized(inner, rows * layer.inner.outputs);
         self.input_grad(layer.outer, of_outer, Output::Replace, inner);
+        if let Some(gates) = &mut pass.gates {
+            gates.add_units(index, &batch.lengths, gelu, inner);
+        }
         self.weight_grad(layer.outer, of_outer, gelu, gradients);
         gelu_backward(&saved.inner, inner);
         self.weight_grad(layer.inner, inner, y, gradients);
@@ -61,6 +69,9 @@ impl Network {
         let of_attended = dropped_grad(noise.and_then(|noise| noise.hidden(index, site::ATTENDED)), grad, dropped);
         let context = sized(context, rows * layer.attended.inputs);
         self.input_grad(layer.attended, of_attended, Output::Replace, context);
+        if let Some(gates) = &mut pass.gates {
+            gates.add_heads(index, self.body.config.heads, &batch.lengths, &saved.context, context);
+        }
         self.weight_grad(layer.attended, of_attended, &saved.context, gradients);
         let qkv = sized(qkv, rows * layer.qkv.outputs);
         let relative = self.body.relative.filter(|table| gradients.wanted(*table));

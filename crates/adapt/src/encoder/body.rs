@@ -2,7 +2,7 @@
 
 use crate::encoder::parameters::{Kind, Parameter};
 use std::path::Path;
-use understudy_core::Result;
+use understudy_core::{Error, Result};
 use understudy_kernels::{Pooling, RelativeBias};
 use understudy_model::encoder::{
     config::{Architecture, Config},
@@ -56,6 +56,12 @@ impl Body {
         let config = Config::load(dir)?;
         let bytes = weights::read(dir)?;
         let weights = Weights::parse(dir, &bytes)?;
+        if weights.quantised() {
+            return Err(Error::invalid(format!(
+                "train {}: its weights are quantised; train the model that they were made from, and quantise again",
+                dir.display()
+            )));
+        }
         let mut reader = Reader { weights: &weights, parameters: Vec::new() };
         let width = config.width;
         let names = config.architecture.names();

@@ -2,6 +2,7 @@
 
 use crate::encoder::batch::Batch;
 use crate::encoder::body::{Dense, Layer, Norm};
+use crate::encoder::gates::Importance;
 use crate::encoder::network::{Network, Noise};
 use crate::encoder::readout::Read;
 use rayon::prelude::*;
@@ -30,6 +31,8 @@ pub struct Pass {
     pub(crate) embedded_scales: Vec<f32>,
     pub(crate) read: Read,
     pub(crate) grad: Grads,
+    /// Where the backward pass adds up how much heads and units matter, when that is asked for.
+    pub(crate) gates: Option<Importance>,
 }
 
 impl Pass {

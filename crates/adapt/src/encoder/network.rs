@@ -1,17 +1,18 @@
 //! An encoder and its head as one thing that maps batches to losses and gradients.
 
-use crate::encoder::batch::{Batch, Example};
+use crate::encoder::batch::{Batch, Example, Target};
 use crate::encoder::body::Body;
 use crate::encoder::forward::{Pass, site, sized};
+use crate::encoder::guide::Follow;
 use crate::encoder::lora::{self, Adapter, LoraParams};
 use crate::encoder::objective::Objective;
 use crate::encoder::parameters::{Gradients, Parameter};
-use crate::encoder::readout::{Level, Readout};
+use crate::encoder::readout::{Level, Read, Readout};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use understudy_core::{Error, Result, Seed, hash::hex};
-use understudy_kernels::train::{Dropout, Loss, Mat, Packed};
+use understudy_kernels::train::{Dropout, Loss, Mat, Packed, supervised_contrast};
 use understudy_kernels::{Pooling, RelativeBias};
 
 /// Which parameters are trained beside the head.
@@ -314,7 +315,10 @@ impl Network {
         if !objective.accepts(&example.target, self.outputs()) {
             return wrong(format!("its target does not fit {} outputs and this kind of training", self.outputs()));
         }
-        if let crate::encoder::Target::Tokens(classes) = &example.target
+        if matches!(objective, Objective::Contrast { .. }) && self.level() != Level::UnitVector {
+            return wrong("contrast needs a head that reads vectors of unit length".to_owned());
+        }
+        if let Target::Tokens(classes) = &example.target
             && (self.level() != Level::Tokens || classes.len() != example.tokens())
         {
             return wrong("it needs one class (or none) for each token, and a head that reads tokens".to_owned());
@@ -334,7 +338,7 @@ impl Network {
         &pass.read.vectors
     }
 
-    fn run(&self, batch: &Batch<'_>, noise: Option<&Noise>, pass: &mut Pass) {
+    pub(crate) fn run(&self, batch: &Batch<'_>, noise: Option<&Noise>, pass: &mut Pass) {
         self.encode(batch, noise, pass);
         let Pass { x, read, .. } = pass;
         let states = &x[self.body.layers.len()];
@@ -344,6 +348,9 @@ impl Network {
     /// The loss of a batch (sum over its examples) without dropout.
     pub fn loss(&self, batch: &Batch<'_>, objective: &Objective, pass: &mut Pass) -> Loss {
         self.run(batch, None, pass);
+        if let Objective::Contrast { temperature, .. } = objective {
+            return contrast(batch, *temperature, 0.0, &mut pass.read);
+        }
         let read = &mut pass.read;
         let n = read.outputs.len();
         objective.loss(batch, &read.outputs, self.outputs(), 0.0, sized(&mut read.grad, n))
@@ -361,13 +368,56 @@ impl Network {
     ) -> Loss {
         self.run(batch, noise, pass);
         let read = &mut pass.read;
+        if let Objective::Contrast { temperature, .. } = objective {
+            let loss = contrast(batch, *temperature, scale, read);
+            self.readout.input_backward(read);
+            self.states_backward(batch, noise, None, pass, gradients);
+            return loss;
+        }
         let n = read.outputs.len();
         let loss = objective.loss(batch, &read.outputs, self.outputs(), scale, sized(&mut read.grad, n));
-        self.readout.backward(&self.parameters, batch, noise.and_then(Noise::head), read, gradients);
-        if self.lowest <= self.body.layers.len() {
-            self.readout.spread(batch, read, &mut pass.grad.x);
-            self.backward(batch, noise, pass, gradients);
-        }
+        self.backward_all(batch, noise, None, pass, gradients);
         loss
     }
+
+    /// From the gradient of the outputs to all others, with a teacher's states where there is one.
+    pub(crate) fn backward_all(
+        &self,
+        batch: &Batch<'_>,
+        noise: Option<&Noise>,
+        follow: Option<&Follow<'_>>,
+        pass: &mut Pass,
+        gradients: &mut Gradients,
+    ) {
+        let read = &mut pass.read;
+        self.readout.backward(&self.parameters, noise.and_then(Noise::head), read, gradients);
+        self.states_backward(batch, noise, follow, pass, gradients);
+    }
+
+    /// From the gradient of the vectors that the head reads to those below.
+    fn states_backward(
+        &self,
+        batch: &Batch<'_>,
+        noise: Option<&Noise>,
+        follow: Option<&Follow<'_>>,
+        pass: &mut Pass,
+        gradients: &mut Gradients,
+    ) {
+        let read = &pass.read;
+        if self.lowest <= self.body.layers.len() {
+            self.readout.spread(batch, read, &mut pass.grad.x);
+            self.backward(batch, noise, follow, pass, gradients);
+        }
+    }
+}
+
+/// The contrast of a batch's vectors, whose gradient goes where the head's would.
+fn contrast(batch: &Batch<'_>, temperature: f64, scale: f64, read: &mut Read) -> Loss {
+    let class = |example: &&Example| match &example.target {
+        Target::Class(class) => *class,
+        Target::Labels(_) | Target::Values(_) | Target::Tokens(_) => usize::MAX,
+    };
+    let classes: Vec<usize> = batch.examples.iter().map(class).collect();
+    let n = read.vectors.len();
+    supervised_contrast(&read.vectors, &classes, temperature, scale, sized(&mut read.grad_input, n))
 }

@@ -27,6 +27,14 @@ pub enum Objective {
     },
     /// Squared error.
     Values,
+    /// Vectors of a class lie together, and apart from others' (supervised contrast). The head has no part in it; it is
+    /// fitted afterwards. Batches are made of groups of a class.
+    Contrast {
+        /// Likeness is exp(u·v / temperature).
+        temperature: f64,
+        /// Examples of a class in a group; at least 2.
+        together: usize,
+    },
 }
 
 impl Objective {
@@ -34,7 +42,7 @@ impl Objective {
     #[must_use]
     pub fn accepts(&self, target: &Target, outputs: usize) -> bool {
         match (self, target) {
-            (Self::Classes { .. }, Target::Class(class)) => *class < outputs,
+            (Self::Classes { .. } | Self::Contrast { .. }, Target::Class(class)) => *class < outputs,
             (Self::Classes { .. }, Target::Tokens(classes)) => classes.iter().flatten().all(|class| *class < outputs),
             (Self::Teacher { .. } | Self::Labels { .. }, Target::Labels(labels)) => {
                 labels.len() == outputs && labels.iter().all(|p| (0.0..=1.0).contains(p))
@@ -87,6 +95,11 @@ impl Objective {
             }
             Self::Labels { weights } => train::binary_cross_entropy(outputs, &numbers(), columns, weights, scale, grad),
             Self::Values => train::squared_error(outputs, &numbers(), columns, scale, grad),
+            // Nothing on the outputs: it is the vectors' (`Network::contrast`).
+            Self::Contrast { .. } => {
+                grad.fill(0.0);
+                Loss::default()
+            }
         }
     }
 }

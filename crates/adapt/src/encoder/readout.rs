@@ -133,7 +133,6 @@ impl Readout {
     pub(crate) fn backward(
         &self,
         parameters: &[Parameter],
-        batch: &Batch<'_>,
         dropout: Option<Dropout>,
         read: &mut Read,
         gradients: &mut Gradients,
@@ -149,11 +148,11 @@ impl Readout {
             self.output.backward(parameters, &read.input, &read.grad, gradients, grad_input);
         }
         drop_all(dropout, grad_input);
-        self.input_backward(batch, read);
+        self.input_backward(read);
     }
 
     /// Through unit length, in place: (g − u · (u·g)) / length.
-    fn input_backward(&self, _batch: &Batch<'_>, read: &mut Read) {
+    pub(crate) fn input_backward(&self, read: &mut Read) {
         if self.level != Level::UnitVector {
             return;
         }

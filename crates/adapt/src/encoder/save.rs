@@ -47,14 +47,7 @@ impl Network {
     /// # Errors
     /// `Data` when reading the base again fails.
     pub fn encoder_files(&self) -> Result<BTreeMap<String, Vec<u8>>> {
-        let mut files = BTreeMap::new();
-        for file in COPIED {
-            let from = self.folder.join(file);
-            if from.exists() {
-                let bytes = fs::read(&from).map_err(|e| Error::data(format!("read {}: {e}", from.display())))?;
-                files.insert(file.to_owned(), bytes);
-            }
-        }
+        let mut files = folder_files(&self.folder)?;
         let bytes = weights::read(&self.folder)?;
         let base = Weights::parse(&self.folder, &bytes)?;
         let mut weights = Vec::new();
@@ -129,6 +122,19 @@ impl Network {
         let head = [self.readout.hidden.map_or(self.readout.output.weight, |hidden| hidden.weight)];
         adapters.chain(head).min().unwrap_or(0)
     }
+}
+
+/// The files of an encoder's folder beside its weights, by their path below the folder.
+pub(crate) fn folder_files(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut files = BTreeMap::new();
+    for file in COPIED {
+        let from = folder.join(file);
+        if from.exists() {
+            let bytes = fs::read(&from).map_err(|e| Error::data(format!("read {}: {e}", from.display())))?;
+            files.insert(file.to_owned(), bytes);
+        }
+    }
+    Ok(files)
 }
 
 /// Checkpoints from TensorFlow's time call the layer norm's parameters gamma and beta; we write today's names.

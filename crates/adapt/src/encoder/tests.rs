@@ -22,7 +22,7 @@ fn examples(level: Level, objective: &Objective) -> Vec<Example> {
         let tokens: usize = windows.iter().map(Vec::len).sum();
         let target = match (level, objective) {
             (Level::Tokens, _) => Target::Tokens((0..tokens).map(|t| (t % 4 != 0).then_some((t + i) % 3)).collect()),
-            (_, Objective::Classes { .. }) => Target::Class(i % 3),
+            (_, Objective::Classes { .. } | Objective::Contrast { .. }) => Target::Class(i % 3),
             (_, Objective::Teacher { .. }) => Target::Labels(vec![0.2, 0.5, 0.3]),
             (_, Objective::Labels { .. }) => Target::Labels(vec![1.0, 0.0, (i % 2) as f32]),
             (_, Objective::Values) => Target::Values(vec![0.5, -1.0, i as f32]),
@@ -107,6 +107,7 @@ fn every_objective_and_level_has_the_gradient_of_its_loss() {
         (plain(), Level::Vector),
         (plain(), Level::Tokens),
         (teacher, Level::UnitVector),
+        (Objective::Contrast { temperature: 0.2, together: 2 }, Level::UnitVector),
         (labels, Level::Vector),
         (Objective::Values, Level::Vector),
     ] {

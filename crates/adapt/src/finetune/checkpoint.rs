@@ -1,10 +1,10 @@
 //! The whole state of a run in one file, replaced in one step: a run that was killed at any moment finds the last whole
 //! one and goes on to the same final numbers.
 
-use crate::encoder::{Example, Network, Target};
+use crate::encoder::{Network, Target};
 use crate::finetune::optimiser::Optimiser;
 use crate::finetune::params::FinetuneParams;
-use crate::finetune::run::State;
+use crate::finetune::run::{self, State};
 use crate::tensors::{self, Data, Tensor, floats};
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
@@ -15,14 +15,14 @@ use understudy_core::{Error, Result, Seed, hash::hex};
 pub(super) fn fingerprint(
     params: &FinetuneParams,
     network: &Network,
-    parts: [&[Example]; 2],
+    data: &run::Data<'_>,
     seed: Seed,
 ) -> Result<String> {
     let mut hash = Sha256::new();
     let json = serde_json::to_vec(params).map_err(|e| Error::internal(format!("write training parameters: {e}")))?;
     hash.update(&json);
     hash.update(seed.0.to_le_bytes());
-    for part in parts {
+    for part in [data.train, data.held_out] {
         hash.update((part.len() as u64).to_le_bytes());
         for example in part {
             for window in &example.windows {
@@ -37,6 +37,9 @@ pub(super) fn fingerprint(
                 }
             }
         }
+    }
+    if let Some(guide) = data.guide {
+        hash.update(guide.fingerprint());
     }
     hash.update(network.digest(|_| true));
     hash.update(network.hash());

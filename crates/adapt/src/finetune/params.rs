@@ -100,9 +100,10 @@ impl FinetuneParams {
             Objective::Teacher { temperature } => !positive(*temperature),
             Objective::Labels { weights } => !weighted(weights),
             Objective::Values => false,
+            Objective::Contrast { temperature, together } => !positive(*temperature) || *together < 2,
         };
         if wrong_objective {
-            let what = "smoothing must be in [0, 1), weights and temperature positive";
+            let what = "smoothing must be in [0, 1), weights and temperature positive, groups of at least 2";
             return Err(Error::invalid(format!("use training parameter `objective`: {what}")).with_param("objective"));
         }
         Ok(CheckedFinetuneParams(self))

@@ -1,7 +1,7 @@
 //! The loop.
 
-use crate::encoder::{Batch, Example, Gradients, Network, Noise, Pass};
-use crate::finetune::batches::{order, passes};
+use crate::encoder::{Batch, Example, Gradients, Guide, Guided, Network, Noise, Objective, Pass};
+use crate::finetune::batches::{grouped, order, passes};
 use crate::finetune::checkpoint;
 use crate::finetune::evaluate::{Evaluation, evaluate};
 use crate::finetune::optimiser::{Optimiser, diverged};
@@ -12,12 +12,14 @@ use understudy_core::{Clock, Error, Result, Seed};
 use understudy_kernels::train::Loss;
 
 /// Examples to learn from, and examples that only decide when to stop.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Data<'a> {
     /// Examples to learn from.
     pub train: &'a [Example],
     /// Examples that choose the best weights; may be empty.
     pub held_out: &'a [Example],
+    /// A teacher to follow beside the examples' targets.
+    pub guide: Option<&'a Guide>,
 }
 
 /// Where and how often the state is written.
@@ -149,6 +151,7 @@ struct Loop<'a> {
     state: State,
     fingerprint: String,
     pass: Pass,
+    guided: Guided,
     gradients: Gradients,
     began: Duration,
     written: Duration,
@@ -169,6 +172,9 @@ impl<'a> Loop<'a> {
                 network.accepts(example, &params.objective).map_err(|e| e.context(context()))?;
             }
         }
+        if let Some(guide) = data.guide {
+            guide.fits(&network)?;
+        }
         let optimiser = Optimiser::new(&network, params);
         let state = State { optimiser, best: None, since_best: 0, loss: 0.0, records: Vec::new(), elapsed_ms: 0 };
         let now = run.clock.monotonic();
@@ -182,6 +188,7 @@ impl<'a> Loop<'a> {
             state,
             fingerprint: String::new(),
             pass: Pass::default(),
+            guided: Guided::default(),
             gradients,
             began: now,
             written: now,
@@ -189,7 +196,7 @@ impl<'a> Loop<'a> {
             samples: 0,
         };
         if let Some(checkpoints) = this.run.checkpoints {
-            this.fingerprint = checkpoint::fingerprint(params, &this.network, [data.train, data.held_out], seed)?;
+            this.fingerprint = checkpoint::fingerprint(params, &this.network, &data, seed)?;
             checkpoint::read(checkpoints.path, &mut this.network, &mut this.state, &this.fingerprint)?;
             this.before = Duration::from_millis(this.state.elapsed_ms);
         }
@@ -236,7 +243,10 @@ impl<'a> Loop<'a> {
                 return Ok(Ended::Early);
             }
             let epoch = usize::try_from(self.state.optimiser.step / per_epoch).unwrap_or(usize::MAX);
-            let order = order(self.data.train.len(), self.seed, epoch);
+            let order = match self.params.objective {
+                Objective::Contrast { together, .. } => grouped(self.data.train, together, self.seed, epoch),
+                _ => order(self.data.train.len(), self.seed, epoch),
+            };
             let done = usize::try_from(self.state.optimiser.step % per_epoch).unwrap_or(usize::MAX);
             for batch in order.chunks(self.params.batch).skip(done) {
                 let examples: Vec<&Example> = batch.iter().map(|&i| &self.data.train[i]).collect();
@@ -291,7 +301,22 @@ impl<'a> Loop<'a> {
             let (pass, gradients) = (&mut self.pass, &mut self.gradients);
             // A batch of tokens none of which counts teaches nothing.
             if weight > 0.0 {
-                loss += self.network.loss_and_gradients(&batch, objective, Some(&noise), scale, pass, gradients);
+                let network = &self.network;
+                loss += match self.data.guide {
+                    None => network.loss_and_gradients(&batch, objective, Some(&noise), scale, pass, gradients),
+                    Some(guide) => {
+                        let guide = (guide, &mut self.guided);
+                        network.guided_loss_and_gradients(
+                            &batch,
+                            objective,
+                            guide,
+                            Some(&noise),
+                            scale,
+                            pass,
+                            gradients,
+                        )
+                    }
+                };
             }
         }
         let mean = loss.sum * scale;

@@ -64,7 +64,7 @@ fn fit(
     let (train, held_out) = (texts(90, 1), texts(30, 2));
     let checkpoints = file.map(|path| Checkpoints { path, every: Duration::from_secs(1) });
     let run = Run { clock: &Ticks::default(), threads, progress, checkpoints };
-    params.check()?.fit(network(scope), Data { train: &train, held_out: &held_out }, Seed(3), run)
+    params.check()?.fit(network(scope), Data { train: &train, held_out: &held_out, guide: None }, Seed(3), run)
 }
 
 fn go_on(_: &Progress) -> ControlFlow<()> {
@@ -195,7 +195,7 @@ fn wrong_parameters_and_examples_are_named() {
     ] {
         let train = [texts(2, 1), vec![example]].concat();
         let run = Run { clock: &Ticks::default(), threads: 1, progress: &mut go_on, checkpoints: None };
-        let data = Data { train: &train, held_out: &[] };
+        let data = Data { train: &train, held_out: &[], guide: None };
         let error = params().check().unwrap().fit(network(FULL), data, Seed(0), run).err().unwrap();
         assert!(error.message().contains(says) && error.message().contains("example 3"), "{error}");
     }

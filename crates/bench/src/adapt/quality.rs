@@ -89,7 +89,7 @@ fn one(args: &AdaptArgs, base: &Path, folder: &Path, seed: u64) -> Result<Outcom
     let run = Run { clock: &clock, threads: args.threads, progress: &mut progress, checkpoints: None };
     let params = params();
     println!("Banking77, full, seed {seed}: {params:?}");
-    let fitted = params.check()?.fit(network, Data { train: &learn, held_out: &[] }, Seed(seed), run)?;
+    let fitted = params.check()?.fit(network, Data { train: &learn, held_out: &[], guide: None }, Seed(seed), run)?;
     let seconds = clock.0.elapsed().as_secs_f64();
     let (accuracy, right) = pool.install(|| accuracy(&fitted.network, &test));
     let interval = wilson(right, test.len() as u64, 0.95);

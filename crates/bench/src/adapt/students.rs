@@ -95,12 +95,12 @@ pub(crate) fn measure(data: Option<&Path>, models: &Path) -> Result<Option<Stude
     }))
 }
 
-fn read(file: &Path) -> Result<Vec<Example>> {
+pub(super) fn read(file: &Path) -> Result<Vec<Example>> {
     understudy_dataset::read(file, &Fields::default())?.examples()
 }
 
 /// The rows of some splits of a file that has several.
-fn rows(file: &Path, wanted: fn(&str) -> bool) -> Result<Vec<Example>> {
+pub(super) fn rows(file: &Path, wanted: fn(&str) -> bool) -> Result<Vec<Example>> {
     use std::io::BufRead;
     let mut rows = Vec::new();
     for (at, line) in understudy_dataset::lines(file)?.lines().enumerate() {
@@ -115,7 +115,7 @@ fn rows(file: &Path, wanted: fn(&str) -> bool) -> Result<Vec<Example>> {
     Ok(rows)
 }
 
-fn write(examples: &[Example], file: &Path) -> Result<()> {
+pub(super) fn write(examples: &[Example], file: &Path) -> Result<()> {
     let failed = |e: std::io::Error| Error::data(format!("write {}: {e}", file.display()));
     let mut out = std::io::BufWriter::new(std::fs::File::create(file).map_err(failed)?);
     for e in examples {

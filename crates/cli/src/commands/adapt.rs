@@ -5,6 +5,9 @@ mod auto;
 mod bias;
 mod data;
 mod distil;
+mod extract;
+mod prune;
+mod quantize;
 
 use super::Context;
 use crate::{
@@ -31,6 +34,10 @@ pub(crate) enum AdaptCommand {
     Finetune(FinetuneArgs),
     /// Make a smaller model of a model: a token table that classifies in microseconds
     Distil(distil::DistilArgs),
+    /// Take layers, heads or units out of a model, and train what remains to follow it
+    Prune(prune::PruneArgs),
+    /// Compare a model's weights in fewer bits, and write the one that fits a budget
+    Quantize(quantize::QuantizeArgs),
     /// Train from the cheapest kind of model to the dearest, certify each, and pick the cheapest that keeps most
     Auto(auto::AutoArgs),
     /// Find slices in which a model errs more, and answers that depend on who is spoken of
@@ -39,9 +46,9 @@ pub(crate) enum AdaptCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct FinetuneArgs {
-    /// What to train
-    #[arg(long, value_enum, default_value_t = Method::Head)]
-    method: Method,
+    /// What to train [default: head; full for an extractor]
+    #[arg(long, value_enum)]
+    method: Option<Method>,
     /// The encoder to build on
     #[arg(long, default_value = "minilm", value_name = "MODEL")]
     base: String,
@@ -63,9 +70,14 @@ pub(crate) struct FinetuneArgs {
     /// Name of the new model [default: the task's or folder's name]
     #[arg(long)]
     name: Option<String>,
-    /// The task it is for; without --data it learns from the task's recorded traffic and becomes its small model
+    /// The task it is for; without --data it learns from the task's recorded traffic and becomes its small model. With
+    /// --data, `extract` trains a model that finds spans: FILE has tokens with BIO tags, texts with spans, or texts with
+    /// the object that is to come out
     #[arg(long)]
     task: Option<String>,
+    /// Marked texts that only measure (--task extract)
+    #[arg(long, value_name = "FILE", requires = "data")]
+    test: Option<PathBuf>,
     /// Number type of the encoder
     #[arg(long, value_enum, default_value_t = DtypeArg::Int8)]
     dtype: DtypeArg,
@@ -121,6 +133,8 @@ enum Method {
     Lora,
     /// All layers of the encoder, trained with a head: minutes
     Full,
+    /// All layers, first so that texts of a label lie together, then a head: for 8 to 64 examples a label
+    Fewshot,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -146,12 +160,20 @@ pub(crate) async fn run(command: AdaptCommand, context: &Context) -> Result<()> 
         AdaptCommand::Data(args) => data::run(args, context).await,
         AdaptCommand::Finetune(args) => finetune(args, context).await,
         AdaptCommand::Distil(args) => distil::run(args, context).await,
+        AdaptCommand::Prune(args) => prune::run(args, context).await,
+        AdaptCommand::Quantize(args) => quantize::run(args, context).await,
         AdaptCommand::Auto(args) => auto::run(args, context).await,
         AdaptCommand::Bias(args) => bias::run(args, context).await,
     }
 }
 
 async fn finetune(args: FinetuneArgs, context: &Context) -> Result<()> {
+    if let (Some(file), Some("extract")) = (&args.data, args.task.as_deref()) {
+        return extract::run(file, &args, context).await;
+    }
+    if args.test.is_some() {
+        return Err(Error::invalid("train: --test goes with --task extract; labels are measured by `pilot run`"));
+    }
     let now = SystemClock::new().now();
     let options = options(&args, context, now);
     let bar = terminal::progress(0, "embedding");
@@ -174,14 +196,15 @@ async fn finetune(args: FinetuneArgs, context: &Context) -> Result<()> {
 
 fn options(args: &FinetuneArgs, context: &Context, created: Timestamp) -> TrainOptions {
     let folder = || args.out.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-    let kind = if args.method == Method::Words { "words" } else { &args.base };
+    let kind = if args.method == Some(Method::Words) { "words" } else { &args.base };
     let name = args.name.clone().or_else(|| args.task.as_ref().map(|task| format!("{task}-{kind}")));
     TrainOptions {
         method: match args.method {
-            Method::Head => training::Method::Head,
-            Method::Words => training::Method::Words,
-            Method::Lora => training::Method::Lora,
-            Method::Full => training::Method::Full,
+            None | Some(Method::Head) => training::Method::Head,
+            Some(Method::Words) => training::Method::Words,
+            Some(Method::Lora) => training::Method::Lora,
+            Some(Method::Full) => training::Method::Full,
+            Some(Method::Fewshot) => training::Method::Fewshot,
         },
         tuning: tuning(args),
         base: args.base.clone(),
@@ -203,11 +226,17 @@ fn options(args: &FinetuneArgs, context: &Context, created: Timestamp) -> TrainO
 /// How an encoder is trained, where the method trains one.
 fn tuning(args: &FinetuneArgs) -> Option<Tuning> {
     let method = match args.method {
-        Method::Lora => training::Method::Lora,
-        Method::Full => training::Method::Full,
-        Method::Head | Method::Words => return None,
+        Some(Method::Lora) => training::Method::Lora,
+        Some(Method::Full) => training::Method::Full,
+        Some(Method::Fewshot) => training::Method::Fewshot,
+        None | Some(Method::Head | Method::Words) => return None,
     };
-    let Tuning { mut params, mut lora } = Tuning::for_method(method);
+    Some(overridden(Tuning::for_method(method), args))
+}
+
+/// With what the user said in place of what would be taken.
+fn overridden(tuning: Tuning, args: &FinetuneArgs) -> Tuning {
+    let Tuning { mut params, mut lora, .. } = tuning;
     params.epochs = args.epochs.unwrap_or(params.epochs);
     params.rate = args.rate.unwrap_or(params.rate);
     params.batch = args.batch.unwrap_or(params.batch);
@@ -218,7 +247,7 @@ fn tuning(args: &FinetuneArgs) -> Option<Tuning> {
         lora.alpha *= rank as f64 / lora.rank as f64;
         lora.rank = rank;
     }
-    Some(Tuning { params, lora })
+    Tuning { params, lora }
 }
 
 async fn from_traffic(

@@ -14,7 +14,9 @@ use std::{
     time::Duration,
 };
 use understudy_adapt::{
-    encoder::{Batch, Example as Ids, HeadShape, Level, LoraParams, Network, NetworkOptions, Pass, Scope, Target},
+    encoder::{
+        Batch, Example as Ids, HeadShape, Level, LoraParams, Network, NetworkOptions, Objective, Pass, Scope, Target,
+    },
     finetune::{Checkpoints, Data, Ended, FinetuneParams, Finetuned, Progress, Run},
     head::{FittedHead, HeadParams, Labelled, PathStep},
     matrix::Matrix,
@@ -31,7 +33,7 @@ use understudy_model::{
 /// Texts that pass through the network together when nothing is learned from them.
 const PASS: usize = 32;
 /// Time between two checkpoints.
-const CHECKPOINT: Duration = Duration::from_secs(20);
+pub(super) const CHECKPOINT: Duration = Duration::from_secs(20);
 
 /// How an encoder is trained.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +47,20 @@ pub(crate) struct Tuning {
 impl Tuning {
     /// What does well on the sets of the benchmarks: adapters bear, and need, higher rates than the weights themselves.
     pub(crate) fn for_method(method: Method) -> Self {
+        if method == Method::Fewshot {
+            let params = FinetuneParams {
+                objective: Objective::Contrast { temperature: 0.1, together: 4 },
+                epochs: 12,
+                batch: 64,
+                // A batch is compared as a whole.
+                pass_tokens: usize::MAX,
+                rate: 1e-4,
+                layer_decay: 0.9,
+                patience: 0,
+                ..FinetuneParams::default()
+            };
+            return Self { params, lora: LoraParams::default() };
+        }
         let rate = if method == Method::Lora { 1e-3 } else { 1.5e-4 };
         let params = FinetuneParams {
             epochs: 5,
@@ -141,7 +157,7 @@ pub(super) async fn train(
 }
 
 /// Kept from training: the part whose only use is calibration.
-fn calibrates(place: &Place) -> bool {
+pub(super) fn calibrates(place: &Place) -> bool {
     place.fold == 0 && place.held_out_for == Use::Calibrate
 }
 
@@ -218,7 +234,7 @@ fn learn(
     };
     let checkpoints = Some(Checkpoints { path: checkpoint, every: CHECKPOINT });
     let run = Run { clock: &clock, threads, progress: &mut progress, checkpoints };
-    let data = Data { train: &train, held_out: &held_out };
+    let data = Data { train: &train, held_out: &held_out, guide: None };
     let Finetuned { network, history, kept_step, ended, .. } = params.fit(network, data, options.seed, run)?;
     if ended == Ended::Interrupted {
         return Err(Error::internal("train the encoder: it was stopped"));

@@ -2,6 +2,7 @@
 
 use super::config::{Architecture, Config};
 use super::names::relative_bucket;
+use super::packed::Table;
 use super::weights::Weights;
 use crate::tokens::Tokens;
 use understudy_core::Result;
@@ -13,16 +14,18 @@ use understudy_kernels::{
 /// All weights of an encoder, packed.
 pub(super) struct Body {
     /// vocabulary × width.
-    words: Vec<f32>,
+    words: Table,
     /// Row i is what the i-th token of a text gets: its position's vector plus that of token type 0.
     positions: Vec<f32>,
     norm: LayerNorm,
     layers: Vec<Layer>,
-    heads: usize,
+    head_width: usize,
     bias: Option<RelativeBias>,
 }
 
 struct Layer {
+    /// Attention heads; pruned ones are left out.
+    heads: usize,
     /// Queries, keys and values in one product.
     qkv: Linear,
     attended: Linear,
@@ -49,29 +52,40 @@ pub(super) struct Buffers {
 impl Body {
     /// Reads and packs all weights.
     pub(super) fn load(config: &Config, weights: &Weights<'_>, dtype: Dtype) -> Result<Self> {
-        let width = config.width;
+        let (width, head_width) = (config.width, config.width / config.heads);
         let norm = |name: &str| -> Result<LayerNorm> {
             let [weight, bias] = ["weight", "bias"].map(|part| weights.get(&format!("{name}.{part}"), &[width]));
             Ok(LayerNorm::new(weight?, bias?, config.epsilon))
         };
         let names = config.architecture.names();
         let layer = |i: usize| -> Result<Layer> {
-            let linear = |parts: &[&str], outputs: usize, inputs: usize| -> Result<Linear> {
-                let (mut w, mut b) = (Vec::new(), Vec::new());
-                for part in parts {
-                    let name = format!("{}.{i}.{part}", names.layer);
-                    w.extend(weights.get(&format!("{name}.weight"), &[outputs, inputs])?);
-                    b.extend(weights.get(&format!("{name}.bias"), &[outputs])?);
-                }
+            let read = |part: &str, outputs: usize, inputs: usize| -> Result<(Vec<f32>, Vec<f32>)> {
+                let name = format!("{}.{i}.{part}", names.layer);
+                let weight = weights.get(&format!("{name}.weight"), &[outputs, inputs])?;
+                Ok((weight, weights.get(&format!("{name}.bias"), &[outputs])?))
+            };
+            let linear = |part: &str, outputs: usize, inputs: usize| -> Result<Linear> {
+                let (w, b) = read(part, outputs, inputs)?;
                 Ok(Linear::new(&w, &b, dtype))
             };
+            let (w, b) = read(names.attended, width, width)?;
+            let heads = live_heads(config, &w);
+            let attended = Linear::new(&of_heads(&w, &heads, head_width), &b, dtype);
+            let (mut w, mut b) = (Vec::new(), Vec::new());
+            for part in names.qkv {
+                let (weight, bias) = read(part, width, width)?;
+                w.extend(of_heads(&weight, &heads, head_width * width));
+                b.extend(of_heads(&bias, &heads, head_width));
+            }
+            let qkv = Linear::new(&w, &b, dtype);
             let norm = |part: &str| norm(&format!("{}.{i}.{part}", names.layer));
             Ok(Layer {
-                qkv: linear(&names.qkv, width, width)?,
-                attended: linear(&[names.attended], width, width)?,
+                heads: heads.iter().filter(|live| **live).count(),
+                qkv,
+                attended,
                 attention_norm: norm(names.attention_norm)?,
-                inner: linear(&[names.inner], config.inner_width, width)?,
-                outer: linear(&[names.outer], width, config.inner_width)?,
+                inner: linear(names.inner, config.inner_width, width)?,
+                outer: linear(names.outer, width, config.inner_width)?,
                 output_norm: norm(names.output_norm)?,
             })
         };
@@ -87,11 +101,11 @@ impl Body {
             Architecture::Bert | Architecture::DistilBert => None,
         };
         Ok(Self {
-            words: weights.get("embeddings.word_embeddings.weight", &[config.vocabulary, width])?,
+            words: weights.table("embeddings.word_embeddings.weight", [config.vocabulary, width])?,
             positions: positions(config, weights)?,
             norm: norm("embeddings.LayerNorm")?,
             layers: (0..config.layers).map(layer).collect::<Result<_>>()?,
-            heads: config.heads,
+            head_width,
             bias,
         })
     }
@@ -103,6 +117,25 @@ impl Body {
 
     /// Embeds texts together: rows of all texts, end to end, through all layers.
     pub(super) fn embed(&self, batch: &[Tokens], pooling: Pooling, buffers: &mut Buffers) -> Vec<Vec<f32>> {
+        self.run(batch, buffers);
+        let width = self.width();
+        let mut from = 0;
+        let pooled = buffers.lengths.iter().map(|n| {
+            let mut vector = pool(&buffers.x[from * width..][..n * width], width, pooling);
+            from += n;
+            l2_normalize(&mut vector);
+            vector
+        });
+        pooled.collect()
+    }
+
+    /// The states of all tokens of texts that pass together, end to end.
+    pub(super) fn states<'b>(&self, batch: &[Tokens], buffers: &'b mut Buffers) -> &'b [f32] {
+        self.run(batch, buffers);
+        &buffers.x
+    }
+
+    fn run(&self, batch: &[Tokens], buffers: &mut Buffers) {
         let width = self.width();
         let Buffers { x, y, qkv, context, inner, lengths, linear, attention } = buffers;
         lengths.clear();
@@ -112,15 +145,14 @@ impl Body {
         for text in batch {
             assert!(text.len() * width <= self.positions.len(), "tokenised for this model");
             for (id, position) in text.ids().iter().zip(self.positions.chunks_exact(width)) {
-                let word = &self.words[*id as usize * width..][..width];
-                x.extend(word.iter().zip(position).map(|(word, position)| word + position));
+                self.words.add_row(*id as usize, position, x);
             }
         }
         self.norm.forward(x);
         for layer in &self.layers {
-            layer.qkv.forward(x, Activation::Identity, sized(qkv, rows * 3 * width), linear);
-            let context = sized(context, rows * width);
-            let (heads, head_width) = (self.heads, width / self.heads);
+            let (heads, head_width) = (layer.heads, self.head_width);
+            layer.qkv.forward(x, Activation::Identity, sized(qkv, rows * 3 * heads * head_width), linear);
+            let context = sized(context, rows * heads * head_width);
             let bias = self.bias.as_ref();
             Attention { qkv, lengths, heads, head_width, bias, out: context }.forward(attention);
             let y = sized(y, rows * width);
@@ -131,15 +163,29 @@ impl Body {
             layer.outer.forward(inner, Activation::Identity, x, linear);
             layer.output_norm.forward_add(x, y);
         }
-        let mut from = 0;
-        let pooled = lengths.iter().map(|n| {
-            let mut vector = pool(&x[from * width..][..n * width], width, pooling);
-            from += n;
-            l2_normalize(&mut vector);
-            vector
-        });
-        pooled.collect()
     }
+}
+
+/// Which heads do anything: one whose columns of the projection after attention are all zero was pruned. One is always
+/// kept, and with relative positions (a table for all heads) all are.
+fn live_heads(config: &Config, attended: &[f32]) -> Vec<bool> {
+    let head_width = config.width / config.heads;
+    let mut live = vec![config.architecture == Architecture::Mpnet; config.heads];
+    for row in attended.chunks_exact(config.width) {
+        for (live, part) in live.iter_mut().zip(row.chunks_exact(head_width)) {
+            *live |= part.iter().any(|w| *w != 0.0);
+        }
+    }
+    if live.iter().all(|live| !live) {
+        live[0] = true;
+    }
+    live
+}
+
+/// The parts of `part` numbers each that belong to live heads; they come around again for each row.
+fn of_heads(numbers: &[f32], live: &[bool], part: usize) -> Vec<f32> {
+    let parts = numbers.chunks_exact(part).zip(live.iter().cycle()).filter(|(_, live)| **live);
+    parts.flat_map(|(part, _)| part.iter().copied()).collect()
 }
 
 /// `buffer` with length n; what it holds is left over and will be overwritten.

@@ -1,6 +1,7 @@
 //! Tensors by name out of `model.safetensors`, as f32.
 
-use safetensors::{Dtype, SafeTensors};
+use super::packed::{Packed, SCALE, Table};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use std::path::{Path, PathBuf};
 use understudy_core::{Error, Result};
 
@@ -75,6 +76,9 @@ impl<'a> Weights<'a> {
             // Checkpoints from TensorFlow's time call the layer norm's parameters gamma and beta.
             .or_else(|e| old_name(&full).map_or(Err(e), |old| self.tensors.tensor(&old)))
             .map_err(|_| fail("there is none".to_owned()))?;
+        if let Some(packed) = self.packed(&full, &tensor, shape).map_err(|e| fail(e.to_string()))? {
+            return Ok(packed.floats());
+        }
         if tensor.shape() != shape {
             return Err(fail(format!("the file has {:?}", tensor.shape())));
         }
@@ -89,6 +93,42 @@ impl<'a> Weights<'a> {
     }
 }
 
+impl Weights<'_> {
+    /// A matrix whose rows are looked up one by one, in as many bits as the file has.
+    ///
+    /// # Errors
+    /// As [`Weights::get`].
+    pub fn table(&self, name: &str, shape: [usize; 2]) -> Result<Table> {
+        let full = format!("{}{name}", self.prefix);
+        if let Ok(tensor) = self.tensors.tensor(&full) {
+            let packed = self.packed(&full, &tensor, &shape);
+            let packed = packed.map_err(|e| e.context(format!("read weights {}: {full}", self.file.display())))?;
+            if let Some(packed) = packed {
+                return Ok(Table::Packed(packed));
+            }
+        }
+        Ok(Table::Floats { values: self.get(name, &shape)?, columns: shape[1] })
+    }
+
+    /// Whether some matrices have fewer bits than training needs.
+    #[must_use]
+    pub fn quantised(&self) -> bool {
+        self.tensors.names().iter().any(|name| name.ends_with(SCALE))
+    }
+
+    fn packed(&self, full: &str, tensor: &TensorView<'_>, shape: &[usize]) -> Result<Option<Packed>> {
+        let [rows, columns] = *shape else { return Ok(None) };
+        let Ok(scales) = self.tensors.tensor(&format!("{full}{SCALE}")) else { return Ok(None) };
+        let types = (tensor.dtype(), scales.dtype());
+        let packed = match types {
+            (Dtype::I8, Dtype::F32) => Packed::eight(tensor.data(), scales.data(), [rows, columns]),
+            (Dtype::U8, Dtype::F16) => Packed::four(tensor.data(), scales.data(), [rows, columns]),
+            _ => Err(Error::data(format!("its numbers and scales are {types:?}; known are I8 with F32, U8 with F16"))),
+        };
+        packed.map(Some)
+    }
+}
+
 fn old_name(name: &str) -> Option<String> {
     let (stem, parameter) = name.rsplit_once("LayerNorm.")?;
     let old = if parameter == "weight" { "gamma" } else { "beta" };
@@ -96,7 +136,8 @@ fn old_name(name: &str) -> Option<String> {
 }
 
 /// IEEE 754 half precision to single, exact.
-fn f16_to_f32(half: u16) -> f32 {
+#[must_use]
+pub fn f16_to_f32(half: u16) -> f32 {
     let sign = u32::from(half >> 15) << 31;
     let exponent = u32::from(half >> 10) & 0x1f;
     let fraction = u32::from(half) & 0x3ff;

@@ -1,0 +1,129 @@
+//! Compression: what 8 bits and half the layers cost on three sets. MiniLM is fine-tuned, quantised and pruned by the real
+//! binary; the test sets are looked at once, by `adapt quantize`, which compares on the same rows.
+
+use super::students::{read, rows, write};
+use crate::process;
+use serde::Serialize;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use understudy_core::{Error, Result};
+use understudy_dataset::Example;
+use understudy_stats::independent;
+
+/// What was measured; losses in points of accuracy.
+#[derive(Debug, Serialize)]
+pub(super) struct Compressed {
+    /// Largest loss of int8 against f32 over the sets.
+    int8_loss: f64,
+    /// Largest loss of three of six layers against all over the sets, both in int8.
+    pruned_loss: f64,
+    compressed: Vec<Set>,
+}
+
+#[derive(Debug, Serialize)]
+struct Set {
+    set: &'static str,
+    n_train: usize,
+    n: u64,
+    /// What `adapt quantize` says about each candidate.
+    candidates: Value,
+    int8_loss: f64,
+    int8_interval: [f64; 2],
+    accuracy: f64,
+    pruned_accuracy: f64,
+    pruned_loss: f64,
+    /// As of two samples that have nothing in common, hence too wide.
+    pruned_interval: [f64; 2],
+}
+
+/// Trains, quantises, prunes and measures; `None` when the data sets are not there.
+pub(super) fn measure(data: &Path, models: &Path, epochs: usize) -> Result<Option<Compressed>> {
+    let data = data.join("classification");
+    if !data.join("banking77/train.jsonl").exists() || !data.join("clinc150/small.jsonl").exists() {
+        return Ok(None);
+    }
+    let clinc = data.join("clinc150/small.jsonl");
+    let sets = [
+        ("banking77", read(&data.join("banking77/train.jsonl"))?, read(&data.join("banking77/test.jsonl"))?),
+        ("clinc150", rows(&clinc, |split| split == "train")?, rows(&clinc, |split| split == "test")?),
+        ("trec", read(&data.join("trec/train.jsonl"))?, read(&data.join("trec/test.jsonl"))?),
+    ];
+    let tmp = tempfile::tempdir().map_err(|e| Error::data(format!("make a folder: {e}")))?;
+    println!(
+        "{:<10} {:>6} {:>6} {:>9} {:>10} {:>9} {:>12}",
+        "set", "train", "n", "accuracy", "int8 loss", "3 layers", "pruned loss"
+    );
+    let mut compressed = Vec::new();
+    for (set, train, test) in &sets {
+        let of = one(set, train, test, tmp.path(), models, epochs)?;
+        println!(
+            "{:<10} {:>6} {:>6} {:>8.2}% {:>10.2} {:>8.2}% {:>12.2}",
+            of.set, of.n_train, of.n, of.accuracy, of.int8_loss, of.pruned_accuracy, of.pruned_loss
+        );
+        compressed.push(of);
+    }
+    let most = |of: fn(&Set) -> f64| compressed.iter().map(of).fold(f64::NEG_INFINITY, f64::max);
+    Ok(Some(Compressed { int8_loss: most(|s| s.int8_loss), pruned_loss: most(|s| s.pruned_loss), compressed }))
+}
+
+fn one(
+    set: &'static str,
+    train: &[Example],
+    test: &[Example],
+    tmp: &Path,
+    models: &Path,
+    epochs: usize,
+) -> Result<Set> {
+    let file = |name: &str| tmp.join(format!("{set}-{name}"));
+    let (train_file, test_file) = (file("train.jsonl"), file("test.jsonl"));
+    write(train, &train_file)?;
+    write(test, &test_file)?;
+    let path = |path: &PathBuf| path.display().to_string();
+    let models = models.display().to_string();
+    let (model, pruned, epochs) = (path(&file("model")), path(&file("pruned")), epochs.to_string());
+    let (train_file, test_file) = (path(&train_file), path(&test_file));
+    let run =
+        |arguments: &[&str]| process::run(tmp, &[&["--models-dir", &models, "--json", "adapt"], arguments].concat());
+    let finetune = ["finetune", "--method", "full", "--epochs", &epochs, "--data", &train_file, "--test-share", "0"];
+    run(&[&finetune[..], &["--out", &model]].concat())?;
+    run(&["prune", "--model", &model, "--data", &train_file, "--layers", "3", "--out", &pruned])?;
+    let judged = |model: &str| last_line(&run(&["quantize", "--model", model, "--data", &test_file])?);
+    let (before, after) = (judged(&model)?, judged(&pruned)?);
+    let int8 = candidate(&before, "int8")?;
+    let (was, is) =
+        (number(&int8["accuracy"], "estimate")?, number(&candidate(&after, "int8")?["accuracy"], "estimate")?);
+    let n = before["n"].as_u64().unwrap_or_default();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of n, times n")]
+    let right = |share: f64| (share * n as f64).round() as u64;
+    let lost = independent::difference(right(was), n, right(is), n, 0.95);
+    let loss = &int8["loss"];
+    Ok(Set {
+        set,
+        n_train: train.len(),
+        n,
+        candidates: before["candidates"].clone(),
+        int8_loss: 100.0 * number(loss, "estimate")?,
+        int8_interval: [100.0 * number(loss, "low")?, 100.0 * number(loss, "high")?],
+        accuracy: 100.0 * was,
+        pruned_accuracy: 100.0 * is,
+        pruned_loss: 100.0 * (was - is),
+        pruned_interval: [100.0 * lost.low, 100.0 * lost.high],
+    })
+}
+
+/// The object that a command printed last.
+pub(super) fn last_line(printed: &str) -> Result<Value> {
+    let line = printed.trim_end().lines().next_back().unwrap_or_default();
+    serde_json::from_str(line).map_err(|e| Error::internal(format!("read what the command printed: {e}")))
+}
+
+/// A number of an object.
+pub(super) fn number(object: &Value, name: &str) -> Result<f64> {
+    object[name].as_f64().ok_or_else(|| Error::internal(format!("read what the command printed: it has no `{name}`")))
+}
+
+fn candidate<'a>(printed: &'a Value, name: &str) -> Result<&'a Value> {
+    let all = printed["candidates"].as_array();
+    let found = all.and_then(|all| all.iter().find(|candidate| candidate["candidate"] == name));
+    found.ok_or_else(|| Error::internal(format!("read what the command printed: it has no candidate `{name}`")))
+}

@@ -1,0 +1,78 @@
+//! `understudy adapt finetune --task extract`: texts in which spans are marked in, an extractor out.
+
+use super::{FinetuneArgs, Method, options};
+use crate::{
+    clock::SystemClock,
+    commands::Context,
+    terminal,
+    training::{
+        self,
+        extract::{self, Trained},
+        tuned::Tuning,
+    },
+};
+use serde_json::json;
+use std::path::Path;
+use understudy_core::{Clock, Error, Result};
+use understudy_dataset::{Fields, spans::Marked};
+
+/// Runs the training of an extractor on `file`.
+pub(super) async fn run(file: &Path, args: &FinetuneArgs, context: &Context) -> Result<()> {
+    let Some(out) = &args.out else {
+        return Err(Error::invalid("train on a file: --out names the folder of the new model"));
+    };
+    let marked = read(file, args)?;
+    let mut options = options(args, context, SystemClock::new().now());
+    // `extract` says what is trained, not for whom.
+    options.task = None;
+    options.method = match args.method {
+        None | Some(Method::Full) => training::Method::Full,
+        Some(Method::Lora) => training::Method::Lora,
+        Some(Method::Head) => training::Method::Head,
+        Some(Method::Words | Method::Fewshot) => training::Method::Words,
+    };
+    options.tuning = Some(super::overridden(Tuning::for_extraction(options.method), args));
+    if args.name.is_none() {
+        options.name = understudy_core::ModelName::new(
+            out.file_name().map_or_else(|| "extractor".into(), |name| name.to_string_lossy()),
+        );
+    }
+    let test = args.test.as_deref().map(|file| read(file, args)).transpose()?;
+    let bar = terminal::progress(0, "reading");
+    let trained = extract::train(marked, options, out, &bar).await;
+    bar.finish_and_clear();
+    let Trained { artifact, texts, duplicates, missing, fields, took } = trained?;
+    let manifest = artifact.manifest();
+    if duplicates > 0 || missing > 0 {
+        terminal::note(format_args!("  {duplicates} repeated texts left out; {missing} values are not in their texts"));
+    }
+    terminal::say(format_args!(
+        "  {} on {} ({}): {} fields, learned from {} of {texts} texts in {:.1} s",
+        manifest.name,
+        manifest.base.name,
+        manifest.method,
+        fields.len(),
+        manifest.n_train,
+        took.as_secs_f64()
+    ));
+    let on_test = test.as_ref().map(|test| extract::measure(&artifact, test)).transpose()?;
+    for (name, metric) in on_test.as_ref().unwrap_or(&manifest.metrics) {
+        terminal::say(format_args!(
+            "  {name:<19} {:.4}   95 % interval {:.4} – {:.4}, n = {}",
+            metric.estimate, metric.low, metric.high, metric.n
+        ));
+    }
+    terminal::say(format_args!("  {}   hash {}", crate::commands::shown(artifact.dir()), &artifact.hash()[..16]));
+    let result = json!({
+        "artifact": artifact.dir(), "hash": artifact.hash(), "seconds": took.as_secs_f64(), "samples": texts,
+        "duplicates": duplicates, "missing": missing, "fields": fields, "metrics": manifest.metrics, "test": on_test,
+    });
+    crate::commands::finish(context, &result)
+}
+
+fn read(file: &Path, args: &FinetuneArgs) -> Result<Vec<Marked>> {
+    let fields = Fields { text: args.text.clone(), reference: args.label.clone(), ..Fields::default() };
+    let data = understudy_dataset::read(file, &fields)?;
+    terminal::note(format_args!("  {}: {} rows", file.display(), data.rows.len()));
+    data.rows.iter().map(Marked::of).collect()
+}

@@ -1,0 +1,223 @@
+//! Training on few examples: the encoder first learns to lay texts of a label together, from groups of them in one batch;
+//! then a head is fitted on what it makes of them.
+//!
+//! With 8 examples a label none can be spared. What is to be kept from training (how sure the model may be, what is out
+//! of scope) is therefore learned from a training of its own, on four fifths, that judges the fifth that it has not
+//! seen; the model itself is then trained on everything.
+
+use super::tuned::{CHECKPOINT, Tuning};
+use super::{Material, Product, TrainOptions, Trained, base_model, embed, encoder_named, finish, heavy};
+use crate::{clock::SystemClock, compose::cores};
+use indicatif::ProgressBar;
+use std::{
+    collections::BTreeMap,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
+use understudy_adapt::{
+    encoder::{Batch, Example as Ids, HeadShape, Level, Network, NetworkOptions, Pass, Scope, Target},
+    finetune::{Checkpoints, Data, Ended, Progress, Run},
+    head::{FittedHead, HeadParams, Labelled, PathStep, Unseen},
+    matrix::Matrix,
+    split::Place,
+};
+use understudy_core::{Clock, Error, Result, hash::sha256_hex};
+use understudy_dataset::Cleaned;
+use understudy_model::{
+    artifact::Body,
+    encoder::{Encoder, EncoderOptions},
+    head::Head,
+    tokens::Tokenizer,
+};
+
+/// Texts that pass through the network together when nothing is learned from them.
+const PASS: usize = 32;
+
+/// What the trainings leave.
+struct Learned {
+    fitted: FittedHead,
+    unseen: Unseen,
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+/// As [`super::train`]; `bar` counts the steps.
+pub(super) async fn train(
+    examples: Vec<understudy_dataset::Example>,
+    options: TrainOptions,
+    dir: &Path,
+    bar: &ProgressBar,
+) -> Result<Trained> {
+    let clock = SystemClock::new();
+    let material = Material::new(examples, &options)?;
+    let installed = encoder_named(&options)?;
+    let base = base_model(&installed);
+    let (folder, told, checkpoint) =
+        (installed.dir().to_owned(), bar.clone(), checkpoint_path(dir, &material, &options, &base.hash));
+    let at = checkpoint.clone();
+    let (learned, material, options) = heavy("train the encoder", move || {
+        let learned = learn(&material, &options, &folder, &at, &told)?;
+        Ok((learned, material, options))
+    })
+    .await?;
+    let fitting = clock.monotonic();
+    let Learned { fitted, unseen, files } = learned;
+
+    // From here on the encoder is the one that will serve: read from its files, in its number type.
+    let staging = super::compress::staged(&files)?;
+    let serving =
+        EncoderOptions { dtype: options.dtype.into(), max_tokens: options.max_tokens as usize, pooling: None };
+    let encoder = Encoder::load(staging.path(), &serving)?;
+    let (pooling, max_tokens) = (encoder.pooling().into(), u32::try_from(encoder.max_tokens()).unwrap_or(u32::MAX));
+    let test = &material.split.test;
+    let texts = Cleaned {
+        examples: test.iter().map(|&i| material.cleaned.examples[i].clone()).collect(),
+        duplicates: 0,
+        conflicts: Vec::new(),
+    };
+    let mut probabilities = Vec::new();
+    if !test.is_empty() {
+        let embeddings = embed(encoder, &texts, options.threads, &ProgressBar::hidden()).await?;
+        for row in 0..embeddings.rows() {
+            probabilities.push(fitted.head.predict(embeddings.row(row))?.probabilities);
+        }
+    }
+    let embedding = clock.monotonic().saturating_sub(fitting);
+    let dir = dir.to_owned();
+    let trained = heavy("write the model", move || {
+        let (body, dtype) = (Body::Encoder, options.dtype);
+        let product = Product { fitted, unseen, base, body, method: "fewshot", files, dtype, max_tokens, pooling };
+        finish(material, options, product, &probabilities, &dir, (embedding, fitting))
+    })
+    .await?;
+    // The model is safe; the state of its training is not needed any more. A file left behind does no harm.
+    drop(std::fs::remove_file(checkpoint));
+    Ok(trained)
+}
+
+fn learn(
+    material: &Material,
+    options: &TrainOptions,
+    folder: &Path,
+    checkpoint: &Path,
+    bar: &ProgressBar,
+) -> Result<Learned> {
+    let most = options.max_tokens as usize;
+    let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"), most)?;
+    let (split, labels) = (&material.split, material.labels(&material.split.learn));
+    let mut examples = Vec::with_capacity(labels.len());
+    for (&i, &label) in split.learn.iter().zip(&labels) {
+        let ids = tokenizer.tokenize(&material.cleaned.examples[i].text)?.ids().to_vec();
+        examples.push(Ids { windows: vec![ids], target: Target::Class(label) });
+    }
+    let whole = Texts { examples, labels, places: split.places.clone() };
+    let (rest, judged) = whole.apart(|place| place.fold == 0);
+
+    bar.set_message("a fifth kept aside");
+    let (network, _) = contrasted(&rest, material, options, folder, None, bar)?;
+    let head = rest.head(&network, material)?;
+    let seen = (rest.labels.len(), 0);
+    let numbers = (head.weights().to_vec(), head.bias().to_vec());
+    let classes = material.split.classes.clone();
+    let (aside, unseen) = FittedHead::beside_encoder(
+        classes.clone(),
+        numbers,
+        &vectors(&network, &judged.examples)?,
+        &judged.labels,
+        (Vec::new(), 0),
+        seen,
+    )?;
+    let (network, path) = contrasted(&whole, material, options, folder, Some(checkpoint), bar)?;
+    let head = whole.head(&network, material)?;
+    let head = Head::new(classes, head.weights().to_vec(), head.bias().to_vec(), aside.head.temperature())?;
+    let fitted =
+        FittedHead { head, c: 0.0, path, n_train: whole.labels.len(), n_stop: 0, n_calibrate: judged.labels.len() };
+    Ok(Learned { fitted, unseen, files: network.encoder_files()? })
+}
+
+/// Examples as the network sees them.
+struct Texts {
+    examples: Vec<Ids>,
+    labels: Vec<usize>,
+    places: Vec<Place>,
+}
+
+impl Texts {
+    /// Those that `aside` does not choose, and those that it does.
+    fn apart(&self, aside: impl Fn(&Place) -> bool) -> (Self, Self) {
+        let pick = |of: bool| {
+            let chosen: Vec<usize> = (0..self.labels.len()).filter(|&i| aside(&self.places[i]) == of).collect();
+            Self {
+                examples: chosen.iter().map(|&i| self.examples[i].clone()).collect(),
+                labels: chosen.iter().map(|&i| self.labels[i]).collect(),
+                places: chosen.iter().map(|&i| self.places[i]).collect(),
+            }
+        };
+        (pick(false), pick(true))
+    }
+
+    /// A head on what the network makes of them.
+    fn head(&self, network: &Network, material: &Material) -> Result<Head> {
+        let embeddings = vectors(network, &self.examples)?;
+        let labelled = Labelled {
+            embeddings: &embeddings,
+            labels: &self.labels,
+            places: &self.places,
+            classes: &material.split.classes,
+        };
+        Ok(HeadParams::default().check()?.fit(labelled)?.head)
+    }
+}
+
+/// Trains the encoder so that texts of a label lie together.
+fn contrasted(
+    texts: &Texts,
+    material: &Material,
+    options: &TrainOptions,
+    folder: &Path,
+    checkpoint: Option<&Path>,
+    bar: &ProgressBar,
+) -> Result<(Network, Vec<PathStep>)> {
+    let tuning = options.tuning.clone().unwrap_or_else(|| Tuning::for_method(options.method));
+    let params = tuning.params.check()?;
+    let head = HeadShape { outputs: material.split.classes.len(), hidden: None, level: Level::UnitVector };
+    let scope = Scope::Full { words: false, frozen_layers: 0 };
+    let network = Network::load(folder, &NetworkOptions { scope, head, seed: options.seed })?;
+    let clock = SystemClock::new();
+    let mut progress = |now: &Progress| {
+        bar.set_length(now.steps);
+        bar.set_position(now.step);
+        bar.set_message(format!("epoch {}, loss {:.3}", now.epoch + 1, now.loss));
+        ControlFlow::Continue(())
+    };
+    let checkpoints = checkpoint.map(|path| Checkpoints { path, every: CHECKPOINT });
+    let run = Run { clock: &clock, threads: cores(options.threads), progress: &mut progress, checkpoints };
+    let data = Data { train: &texts.examples, held_out: &[], guide: None };
+    let fitted = params.fit(network, data, options.seed, run)?;
+    if fitted.ended == Ended::Interrupted {
+        return Err(Error::internal("train the encoder: it was stopped"));
+    }
+    let path = fitted.history.iter().map(|r| PathStep { c: (r.epoch + 1) as f64, loss: r.loss }).collect();
+    Ok((fitted.network, path))
+}
+
+fn vectors(network: &Network, examples: &[Ids]) -> Result<Matrix> {
+    let (mut pass, mut vectors) = (Pass::default(), Vec::new());
+    for part in examples.chunks(PASS) {
+        vectors.extend_from_slice(network.vectors_of(&Batch::new(part), &mut pass));
+    }
+    Matrix::new(network.width(), vectors)
+}
+
+/// Beside the folder of the model: the same data and settings find it again, others have another name.
+fn checkpoint_path(dir: &Path, material: &Material, options: &TrainOptions, base: &str) -> PathBuf {
+    let told = format!(
+        "fewshot {} {base} {:?} {} {} {}",
+        material.cleaned.data_hash(),
+        options.tuning,
+        options.seed.0,
+        options.max_tokens,
+        options.test_share
+    );
+    let name = dir.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy());
+    dir.with_file_name(format!(".{name}-{}.checkpoint", &sha256_hex(told.as_bytes())[..12]))
+}

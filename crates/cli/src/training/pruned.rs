@@ -1,0 +1,250 @@
+//! Pruning as a composition: measure what matters, take the rest out, and train what remains to follow what it was made
+//! from, in its answers and in the states of its layers.
+
+use super::compress::{Answers, Compressed, Rows, Subject, staged};
+use super::tuned::{CHECKPOINT, calibrates};
+use crate::{clock::SystemClock, compose::cores};
+use indicatif::ProgressBar;
+use serde::Serialize;
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
+use understudy_adapt::{
+    compare::Change,
+    encoder::{
+        Example as Ids, Guide, GuideParams, HeadShape, Level, Network, NetworkOptions, Objective, Scope, Target,
+    },
+    finetune::{Checkpoints, Data, Ended, FinetuneParams, Progress, Run},
+    head::{FittedHead, PathStep},
+    matrix::Matrix,
+    prune::{self, Kept, Size},
+};
+use understudy_core::{Error, Result, Seed, hash::sha256_hex};
+use understudy_dataset::Example;
+use understudy_model::{
+    artifact::Dtype,
+    encoder::{Encoder, EncoderOptions, Scratch, Tokens, config::Config},
+    head::Head,
+    tokens::Tokenizer,
+};
+
+/// Examples on which is measured what matters.
+const SAMPLE: usize = 1024;
+/// Examples that pass through the network together while that is measured.
+const PASS: usize = 32;
+
+/// How to prune.
+#[derive(Debug, Clone)]
+pub(crate) struct PruneOptions {
+    pub(crate) size: Size,
+    pub(crate) params: FinetuneParams,
+    pub(crate) guide: GuideParams,
+    /// Number type that serves; `None` for that of the model.
+    pub(crate) dtype: Option<Dtype>,
+    pub(crate) test_share: f64,
+    pub(crate) seed: Seed,
+    pub(crate) threads: usize,
+    pub(crate) models_dir: PathBuf,
+}
+
+impl PruneOptions {
+    /// How what remains is trained. Nothing is dropped on the way: the teacher's answers are what keeps it from
+    /// overfitting.
+    pub(crate) fn recovery() -> FinetuneParams {
+        FinetuneParams {
+            objective: Objective::Classes { smoothing: 0.0, weights: Vec::new() },
+            epochs: 8,
+            rate: 2e-4,
+            head_rate: 5e-4,
+            layer_decay: 1.0,
+            dropout: 0.0,
+            head_dropout: 0.0,
+            patience: 0,
+            ..FinetuneParams::default()
+        }
+    }
+}
+
+/// One stage as it was measured.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Stage {
+    pub(crate) stage: &'static str,
+    pub(crate) mb: f64,
+    pub(crate) texts_per_s: f64,
+    pub(crate) change: Change,
+}
+
+/// A pruned model, before it is written, and how it came about.
+pub(crate) struct Pruned {
+    pub(crate) subject: Subject,
+    pub(crate) compressed: Compressed,
+    pub(crate) stages: Vec<Stage>,
+    pub(crate) kept: Kept,
+    /// Loss after each layer that went.
+    pub(crate) layer_losses: Vec<f64>,
+    pub(crate) checkpoint: PathBuf,
+}
+
+/// Prunes an artifact's encoder. `bar` counts the steps of the recovery.
+///
+/// # Errors
+/// As [`Subject::open`]; `Invalid` when the size makes no sense for the encoder.
+pub(crate) fn prune(
+    model: &Path,
+    examples: Vec<Example>,
+    options: &PruneOptions,
+    out: &Path,
+    bar: &ProgressBar,
+) -> Result<Pruned> {
+    let rows = Rows::Divide { test_share: options.test_share };
+    let subject = Subject::open(model, &options.models_dir, examples, rows)?;
+    options.size.check(&Config::load(&subject.folder)?)?;
+    let dtype = options.dtype.unwrap_or(subject.artifact.manifest().dtype);
+    let head = subject.artifact.head().clone();
+    let (train, calibrate) = divided(&subject)?;
+    let threads = cores(options.threads);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    let pool = pool.map_err(|e| Error::internal(format!("start the threads: {e}")))?;
+
+    bar.set_message("measuring what matters");
+    let objective = &options.params.objective;
+    let sample = &train[..train.len().min(SAMPLE)];
+    let mut teacher = network(&subject.folder, &head)?;
+    let most = options.size.layers.unwrap_or(teacher.layers());
+    let (layers, layer_losses) = pool.install(|| prune::layers(&mut teacher, most, sample, objective));
+    let whole = Kept { layers: layers.clone(), heads: Vec::new(), units: Vec::new() };
+    let shorter = staged(&prune::files(&subject.folder, &whole)?)?;
+    let importance =
+        pool.install(|| Ok::<_, Error>(network(shorter.path(), &head)?.importance(sample, objective, PASS)))?;
+    let narrowed = prune::narrowed(&importance, options.size);
+    let smaller = staged(&prune::files(shorter.path(), &narrowed)?)?;
+    let kept = Kept { layers, ..narrowed };
+
+    let student = network(smaller.path(), &head)?;
+    let params = options.params.clone().check()?;
+    let checkpoint = checkpoint_path(out, &subject, options);
+    let clock = SystemClock::new();
+    let mut progress = |now: &Progress| {
+        bar.set_length(now.steps);
+        bar.set_position(now.step);
+        bar.set_message(format!("epoch {}, loss {:.3}", now.epoch + 1, now.loss));
+        ControlFlow::Continue(())
+    };
+    let checkpoints = Some(Checkpoints { path: &checkpoint, every: CHECKPOINT });
+    let run = Run { clock: &clock, threads, progress: &mut progress, checkpoints };
+    let guide = Guide::new(teacher, followed(&kept.layers, &subject.folder)?, options.guide)?;
+    let data = Data { train: &train, held_out: &[], guide: Some(&guide) };
+    let fitted = params.fit(student, data, options.seed, run)?;
+    if fitted.ended == Ended::Interrupted {
+        return Err(Error::internal("train the pruned encoder: it was stopped"));
+    }
+    let files = fitted.network.encoder_files()?;
+    let recovered = staged(&files)?;
+    let (weights, bias) = fitted.network.head();
+    let path = fitted.history.iter().map(|r| PathStep { c: (r.epoch + 1) as f64, loss: r.loss }).collect::<Vec<_>>();
+    let last = path.len().saturating_sub(1);
+    let fitted = FittedHead::beside_encoder(
+        head.labels().to_vec(),
+        (weights.to_vec(), bias.to_vec()),
+        &embedded(&subject, recovered.path(), dtype, &calibrate)?,
+        &subject.labels(&calibrate),
+        (path, last),
+        (train.len(), 0),
+    )?
+    .0;
+
+    let models =
+        [(&*subject.folder, dtype, &head), (smaller.path(), dtype, &head), (recovered.path(), dtype, &fitted.head)];
+    let answers = subject.answers(&models)?;
+    let mut stages = Vec::new();
+    for ((stage, (folder, ..)), of) in ["before", "pruned", "recovered"].into_iter().zip(models).zip(&answers) {
+        let change = subject.change(&answers[0], of, options.seed);
+        stages.push(Stage { stage, mb: Subject::bytes(folder)? as f64 / 1e6, texts_per_s: of.per_second(), change });
+    }
+    let Some(Answers { of, .. }) = answers.into_iter().next_back() else {
+        return Err(Error::internal("measure the pruned encoder: it gave no answers"));
+    };
+    let change = stages[2].change.clone();
+    let compressed = Compressed {
+        method: described(options.size),
+        files,
+        head: Some(fitted),
+        dtype,
+        change,
+        answers: of,
+        bytes_before: Subject::bytes(&subject.folder)?,
+    };
+    Ok(Pruned { subject, compressed, stages, kept, layer_losses, checkpoint })
+}
+
+/// The encoder of a folder with the head, all of its layers trained.
+fn network(folder: &Path, head: &Head) -> Result<Network> {
+    let shape = HeadShape { outputs: head.labels().len(), hidden: None, level: Level::UnitVector };
+    let scope = Scope::Full { words: false, frozen_layers: 0 };
+    let mut network = Network::load(folder, &NetworkOptions { scope, head: shape, seed: Seed(0) })?;
+    network.set_head(head.weights(), head.bias())?;
+    Ok(network)
+}
+
+/// Examples to learn from, and rows that only calibrate: those that training kept for that too. Rows of labels that the
+/// head does not know are left out.
+fn divided(subject: &Subject) -> Result<(Vec<Ids>, Vec<usize>)> {
+    let manifest = subject.artifact.manifest();
+    let tokenizer = Tokenizer::load(&subject.folder.join("tokenizer.json"), manifest.max_tokens as usize)?;
+    let known = subject.artifact.head().labels();
+    let (mut train, mut calibrate) = (Vec::new(), Vec::new());
+    for (&i, place) in subject.learn.iter().zip(&subject.places) {
+        let example = &subject.cleaned.examples[i];
+        let Some(class) = known.iter().position(|label| *label == example.label) else { continue };
+        if calibrates(place) {
+            calibrate.push(i);
+        } else {
+            let ids = tokenizer.tokenize(&example.text)?.ids().to_vec();
+            train.push(Ids { windows: vec![ids], target: Target::Class(class) });
+        }
+    }
+    if train.is_empty() {
+        return Err(Error::data("prune: there are no rows to recover with; give more of them"));
+    }
+    Ok((train, calibrate))
+}
+
+/// Which layer of the teacher each layer that is kept follows: the last one before the next that is kept, because that
+/// is whose states the next one was trained to read.
+fn followed(kept: &[usize], folder: &Path) -> Result<Vec<usize>> {
+    let last = Config::load(folder)?.layers - 1;
+    Ok((0..kept.len()).map(|i| kept.get(i + 1).map_or(last, |next| next - 1)).collect())
+}
+
+fn embedded(subject: &Subject, folder: &Path, dtype: Dtype, of: &[usize]) -> Result<Matrix> {
+    let max_tokens = subject.artifact.manifest().max_tokens as usize;
+    let encoder = Encoder::load(folder, &EncoderOptions { dtype: dtype.into(), max_tokens, pooling: None })?;
+    if of.is_empty() {
+        return Matrix::new(encoder.dimensions(), Vec::new());
+    }
+    let texts = of.iter().map(|&i| encoder.tokenize(&subject.cleaned.examples[i].text));
+    Matrix::from_rows(&encoder.embed(&texts.collect::<Result<Vec<Tokens>>>()?, &mut Scratch::default()))
+}
+
+/// What was done, in words.
+fn described(size: Size) -> String {
+    let parts = [("layers", size.layers), ("heads", size.heads), ("ffn", size.units)];
+    let parts: Vec<String> = parts.into_iter().filter_map(|(name, n)| Some(format!("{name} {}", n?))).collect();
+    parts.join(", ")
+}
+
+fn checkpoint_path(out: &Path, subject: &Subject, options: &PruneOptions) -> PathBuf {
+    let told = format!(
+        "{} {} {:?} {:?} {:?} {} {}",
+        subject.artifact.hash(),
+        subject.cleaned.data_hash(),
+        options.size,
+        options.params,
+        options.guide,
+        options.test_share,
+        options.seed.0
+    );
+    let name = out.file_name().map_or_else(|| "pruned".into(), |name| name.to_string_lossy());
+    out.with_file_name(format!(".{name}-{}.checkpoint", &sha256_hex(told.as_bytes())[..12]))
+}
