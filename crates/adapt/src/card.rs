@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 use understudy_model::{
-    artifact::{Body, Manifest},
+    artifact::{Body, Kind, Manifest, Metric},
     catalogue::Catalogue,
 };
 
@@ -27,10 +27,11 @@ pub fn card(manifest: &Manifest, hash: &str) -> String {
 fn write(text: &mut String, manifest: &Manifest, hash: &str) -> std::fmt::Result {
     let own = matches!(manifest.body, Body::Words);
     let base = Catalogue::embedded().find(manifest.base.name.as_str()).ok();
-    writeln!(
-        text,
-        "---\nlibrary_name: understudy\npipeline_tag: text-classification\ntags:\n- understudy\n- text-classification"
-    )?;
+    let tag = match manifest.kind {
+        Kind::Classifier => "text-classification",
+        Kind::Extractor => "token-classification",
+    };
+    writeln!(text, "---\nlibrary_name: understudy\npipeline_tag: {tag}\ntags:\n- understudy\n- {tag}")?;
     if let (Some(base), false) = (base, own) {
         writeln!(text, "license: {}", base.licence.to_lowercase())?;
     }
@@ -43,12 +44,20 @@ fn write(text: &mut String, manifest: &Manifest, hash: &str) -> std::fmt::Result
     };
     let task =
         manifest.task.as_ref().map_or_else(String::new, |task| format!(" for the task `{}`", line(task.as_str())));
-    writeln!(
-        text,
-        "A text classifier{task}: {what}. Its answers are one of {} labels, with a calibrated",
-        manifest.labels.len()
-    )?;
-    writeln!(text, "confidence. Content hash `{hash}`.\n")?;
+    match manifest.kind {
+        Kind::Classifier => writeln!(
+            text,
+            "A text classifier{task}: {what}. Its answers are one of {} labels, with a calibrated confidence.",
+            manifest.labels.len()
+        )?,
+        Kind::Extractor => {
+            writeln!(
+                text,
+                "An extractor{task}: {what}, which tags words. Its answers are JSON objects with the parts found."
+            )?;
+        }
+    }
+    writeln!(text, "Content hash `{hash}`.\n")?;
     writeln!(text, "## Data and training\n")?;
     writeln!(text, "| | |\n|---|---|")?;
     let mut row = |name: &str, value: String| writeln!(text, "| {name} | {value} |");
@@ -84,11 +93,30 @@ fn write(text: &mut String, manifest: &Manifest, hash: &str) -> std::fmt::Result
     for (name, m) in &manifest.metrics {
         writeln!(text, "| {} | {:.4} | {:.4} | {:.4} | {} |", line(name), m.estimate, m.low, m.high, m.n)?;
     }
+    if let Some(c) = &manifest.compression {
+        let figure = |m: &Metric| format!("{:.4} [{:.4}, {:.4}]", m.estimate, m.low, m.high);
+        writeln!(
+            text,
+            "\nCompressed (`{}`) from {} to {} bytes, measured on {} texts:",
+            line(&c.method),
+            c.bytes_before,
+            c.bytes,
+            c.loss.n
+        )?;
+        writeln!(
+            text,
+            "accuracy lost {}, answers changed {}, divergence {} nats.",
+            figure(&c.loss),
+            figure(&c.flips),
+            figure(&c.kl)
+        )?;
+    }
     writeln!(text, "\n## Limits\n")?;
     writeln!(
         text,
         "- It knows the labels below and nothing else{}.",
         match &manifest.out_of_scope {
+            _ if manifest.kind == Kind::Extractor => "",
             Some(_) =>
                 "; what is like nothing it knows is to be answered as out of scope, which the figures above measure",
             None => ", and answers one of them to any text whatever",
@@ -122,7 +150,6 @@ fn line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use understudy_model::artifact::Metric;
 
     fn manifest() -> Manifest {
         let json = serde_json::json!({
