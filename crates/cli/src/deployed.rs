@@ -4,6 +4,7 @@
 
 use crate::{
     config::{Config, ConfiguredTask, Source},
+    generative::Generative,
     training::installed_hash,
 };
 use std::{path::Path, sync::Arc};
@@ -95,6 +96,9 @@ fn artifact(dir: &Path) -> Result<(Origin, String)> {
 /// The content hash of a model of the configuration; `None` where `name` is none.
 fn named(name: &str, config: &Config) -> Result<Option<String>> {
     if let Some(local) = config.locals.get(name) {
+        if let Some(adapted) = Generative::of_folder(&config.base.join(&local.model), &config.models_dir)? {
+            return Ok(Some(adapted.hash));
+        }
         return installed_hash(&installed::load(&config.models_dir, &local.model)?).map(Some);
     }
     // What answers under a name elsewhere may change unseen; audits notice.
