@@ -1,6 +1,7 @@
 //! Adaptation: how fast models are trained beside PyTorch in the same run, what the cheap students reach, and what
 //! fine-tuning reaches. Each part prints a table of its own; with `--json` the last line has the figures of all parts.
 
+mod generative;
 mod peer;
 mod quality;
 mod speed;
@@ -35,6 +36,9 @@ pub(crate) struct AdaptArgs {
     /// Seeds of the fine-tuning on Banking77
     #[arg(long, default_value_t = 1)]
     seeds: u64,
+    /// Training rows of the generative model
+    #[arg(long, default_value_t = 1200)]
+    rows: usize,
     /// Measure these parts only
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Part::ALL)]
     only: Vec<Part>,
@@ -52,10 +56,12 @@ enum Part {
     Students,
     /// Fine-tuning on Banking77.
     Quality,
+    /// A generative model's adapter on SNIPS, through the gateway.
+    Generative,
 }
 
 impl Part {
-    const ALL: [Self; 3] = [Self::Speed, Self::Students, Self::Quality];
+    const ALL: [Self; 4] = [Self::Speed, Self::Students, Self::Quality, Self::Generative];
 }
 
 #[derive(Serialize)]
@@ -108,6 +114,13 @@ fn measure(part: Part, args: &AdaptArgs, models: &Path) -> Result<serde_json::Ma
             let runs = quality::banking77(args, &base)?;
             let mean = runs.iter().map(|run| run.accuracy).sum::<f64>() / runs.len().max(1) as f64;
             serde_json::to_value(Quality { banking77: mean, banking77_runs: runs })
+        }
+        Part::Generative => {
+            let figures = generative::measure(args, models)?;
+            if figures.is_none() {
+                println!("skipped: SNIPS is not there; --data names the folder with extraction/snips_slots");
+            }
+            serde_json::to_value(figures)
         }
     };
     let value = value.map_err(|e| Error::internal(format!("write figures: {e}")))?;
