@@ -104,15 +104,28 @@ pub fn write(dir: &Path, fitted: &FittedHead, mut provenance: Provenance, existi
             (_, Existing::Replace) => {}
         }
     }
+    let card = card(new.manifest(), new.hash()).into_bytes();
+    let own = [(HEAD, &head), (MANIFEST, &manifest), (CARD, &card)];
+    let all = own.into_iter().chain(files.iter().map(|(file, bytes)| (file.as_str(), bytes)));
+    put_folder(dir, occupied, all.map(|(file, bytes)| (file, bytes.as_slice())))?;
+    Artifact::read(dir)
+}
+
+/// Writes files to a new folder beside `dir`, syncs them, and moves it to `dir` in one step. With `occupied` it takes
+/// the place of what is there.
+pub(crate) fn put_folder<'a>(
+    dir: &Path,
+    occupied: bool,
+    files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+) -> Result<()> {
+    let failed = |e: std::io::Error| Error::data(format!("write artifact {}: {e}", dir.display()));
     let parent = match dir.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     fs::create_dir_all(parent).map_err(failed)?;
     let new_dir = tempfile::Builder::new().prefix(".artifact-").tempdir_in(parent).map_err(failed)?;
-    let card = card(new.manifest(), new.hash()).into_bytes();
-    let own = [(HEAD, &head), (MANIFEST, &manifest), (CARD, &card)];
-    for (file, bytes) in own.into_iter().chain(files.iter().map(|(file, bytes)| (file.as_str(), bytes))) {
+    for (file, bytes) in files {
         let path = new_dir.path().join(file);
         // A file in a folder of its own (`1_Pooling/config.json`): the folder's name must be durable too.
         if let Some(folder) = path.parent().filter(|folder| *folder != new_dir.path()) {
@@ -141,8 +154,7 @@ pub fn write(dir: &Path, fitted: &FittedHead, mut provenance: Provenance, existi
     }
     // It has moved away; nothing is left to delete.
     let _ = new_dir.keep();
-    sync_dir(parent).map_err(failed)?;
-    Artifact::read(dir)
+    sync_dir(parent).map_err(failed)
 }
 
 fn encode(

@@ -1,5 +1,5 @@
 //! Makes a small model good at a task: reads examples, splits them by content, fits a head on frozen embeddings or
-//! fine-tunes the encoder, calibrates it and writes the artifact that `model` reads.
+//! fine-tunes the encoder, calibrates it and writes the artifact that `model` reads. Generative models get adapters.
 //!
 //! Texts arrive as numbers (embeddings, token ids): this crate runs no tokeniser, serves nothing and reads no clock.
 
@@ -12,6 +12,7 @@ pub mod encoder;
 pub mod entities;
 pub mod finetune;
 pub mod head;
+pub mod llama;
 pub mod matrix;
 pub mod metrics;
 pub mod online;

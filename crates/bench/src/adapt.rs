@@ -4,6 +4,7 @@
 mod compress;
 mod extract;
 mod fewshot;
+mod generative;
 mod peer;
 mod quality;
 mod speed;
@@ -41,6 +42,9 @@ pub(crate) struct AdaptArgs {
     /// Passes of the fine-tuning before compression
     #[arg(long, default_value_t = 5)]
     epochs: usize,
+    /// Training rows of the generative model
+    #[arg(long, default_value_t = 1200)]
+    rows: usize,
     /// Measure these parts only
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Part::ALL)]
     only: Vec<Part>,
@@ -64,10 +68,13 @@ enum Part {
     Extract,
     /// Eight texts a label on Banking77.
     Fewshot,
+    /// A generative model's adapter on SNIPS, through the gateway.
+    Generative,
 }
 
 impl Part {
-    const ALL: [Self; 6] = [Self::Speed, Self::Students, Self::Quality, Self::Compress, Self::Extract, Self::Fewshot];
+    const ALL: [Self; 7] =
+        [Self::Speed, Self::Students, Self::Quality, Self::Compress, Self::Extract, Self::Fewshot, Self::Generative];
 }
 
 #[derive(Serialize)]
@@ -125,6 +132,13 @@ fn measure(part: Part, args: &AdaptArgs, models: &Path) -> Result<serde_json::Ma
         Part::Compress => serde_json::to_value(there(compress::measure(&data, models, args.epochs)?)),
         Part::Extract => serde_json::to_value(there(extract::measure(&data, models)?)),
         Part::Fewshot => serde_json::to_value(there(fewshot::measure(&data, models, args.seeds)?)),
+        Part::Generative => {
+            let figures = generative::measure(args, models)?;
+            if figures.is_none() {
+                println!("skipped: SNIPS is not there; --data names the folder with extraction/snips_slots");
+            }
+            serde_json::to_value(figures)
+        }
     };
     let value = value.map_err(|e| Error::internal(format!("write figures: {e}")))?;
     Ok(value.as_object().cloned().unwrap_or_default())

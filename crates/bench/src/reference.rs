@@ -5,6 +5,7 @@
 //! A function joins by a line in its part's table; a part joins by a line in [`PARTS`].
 
 mod bounded;
+mod generative;
 mod metrics;
 mod statistics;
 mod training;
@@ -18,7 +19,7 @@ use understudy_core::{Error, Result};
 /// What a part offers: names and functions from arguments to a value.
 pub(crate) type Table = &'static [(&'static str, fn(Value) -> Result<Value>)];
 
-const PARTS: &[Table] = &[metrics::TABLE, statistics::TABLE, bounded::TABLE, training::TABLE];
+const PARTS: &[Table] = &[metrics::TABLE, statistics::TABLE, bounded::TABLE, training::TABLE, generative::TABLE];
 
 #[derive(Deserialize)]
 struct Request {

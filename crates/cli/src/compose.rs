@@ -5,6 +5,7 @@
 
 use crate::config::{Config, ConfiguredTask, Latency, Local, Precision, RemoteModel, Source, Upstream};
 use crate::deployed::{Deployed, Origin};
+use crate::generative::Generative;
 use crate::training::base_model;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -298,8 +299,15 @@ impl Composer {
     fn local(&self, name: &str, local: &Local, config: &Config, snapshot: &mut Snapshot) -> Result<()> {
         let threads = if local.threads == 0 { config.server.threads } else { local.threads };
         let folder = config.base.join(&local.model);
-        if folder.join(MANIFEST).exists() {
-            let backend = self.backend(&Artifact::read(&folder)?, &config.models_dir, threads)?;
+        let found: Option<Arc<dyn Backend>> = if let Some(adapted) = Generative::of_folder(&folder, &config.models_dir)?
+        {
+            Some(self.generator(name, &adapted, local, threads)?)
+        } else if folder.join(MANIFEST).exists() {
+            Some(self.backend(&Artifact::read(&folder)?, &config.models_dir, threads)?)
+        } else {
+            None
+        };
+        if let Some(backend) = found {
             let model = Model { backend, price: Some(Price::LOCAL), owner: OURS.to_owned() };
             snapshot.models.insert(name.to_owned(), model);
             return Ok(());
@@ -317,7 +325,8 @@ impl Composer {
                 snapshot.embedders.insert(name.to_owned(), model);
             }
             Kind::Generative => {
-                let backend: Arc<dyn Backend> = self.generator(name, &installed, local, threads)?;
+                let backend: Arc<dyn Backend> =
+                    self.generator(name, &Generative::of_installed(&installed)?, local, threads)?;
                 let model = Model { backend, price: Some(Price::LOCAL), owner: OURS.to_owned() };
                 snapshot.models.insert(name.to_owned(), model);
             }
@@ -331,8 +340,8 @@ impl Composer {
         Ok(())
     }
 
-    fn generator(&self, name: &str, installed: &Installed, local: &Local, threads: usize) -> Result<Arc<Generator>> {
-        let key = (installed.gguf()?, format!("{name} {local:?} {threads}"));
+    fn generator(&self, name: &str, model: &Generative, local: &Local, threads: usize) -> Result<Arc<Generator>> {
+        let key = (model.gguf.clone(), format!("{name} {} {local:?} {threads}", model.hash));
         let mut loaded = self.generators.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(generator) = loaded.get(&key).and_then(Weak::upgrade) {
             return Ok(generator);
@@ -341,7 +350,7 @@ impl Composer {
             threads: cores(threads),
             context_tokens: local.context_tokens,
             max_sequences: local.parallel,
-            ..GeneratorOptions::new(ModelName::new(name.to_owned()))
+            ..model.options(name)
         };
         let generator = Arc::new(Generator::load(&key.0, options)?);
         loaded.retain(|_, generator| generator.strong_count() > 0);

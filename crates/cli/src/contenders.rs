@@ -4,6 +4,7 @@
 use crate::{
     commands::Context,
     compose::{self, Composer},
+    generative::Generative,
     terminal,
     training::{self, TrainOptions},
 };
@@ -107,11 +108,16 @@ impl Contenders<'_> {
         if name == WORDS || name.starts_with("recorded:") {
             return no("it cannot judge");
         }
+        if let Some(adapted) = Generative::of_folder(Path::new(name), &self.context.models_dir)? {
+            return self.generator(name, &adapted);
+        }
         if Path::new(name).join(MANIFEST).exists() {
             return no("it is a classifier");
         }
         let judge = match installed::find(&self.context.models_dir, name)? {
-            Some(installed) if installed.kind == Kind::Generative => Some(self.generator(name, &installed)?),
+            Some(installed) if installed.kind == Kind::Generative => {
+                Some(self.generator(name, &Generative::of_installed(&installed)?)?)
+            }
             Some(_) => return no("it writes no text"),
             None => self.configured(name)?,
         };
@@ -136,7 +142,7 @@ impl Contenders<'_> {
         if let Some(installed) = installed::find(&self.context.models_dir, base)? {
             return match installed.kind {
                 Kind::Encoder => self.encoder(name, &installed, variant).await,
-                Kind::Generative => self.generator(name, &installed),
+                Kind::Generative => self.generator(name, &Generative::of_installed(&installed)?),
                 Kind::Dataset => Err(Error::invalid(format!("try `{name}`: it is a data set, not a model"))),
             };
         }
@@ -279,26 +285,29 @@ impl Contenders<'_> {
         Ok(candidate)
     }
 
-    fn generator(&self, name: &str, installed: &Installed) -> Result<Candidate> {
+    fn generator(&self, name: &str, model: &Generative) -> Result<Candidate> {
         let concurrency = self.concurrency.unwrap_or(4);
         let options = GeneratorOptions {
             threads: compose::cores(0),
             context_tokens: 4_096,
             max_sequences: u32::try_from(concurrency).unwrap_or(4).clamp(1, 64),
-            ..GeneratorOptions::new(ModelName::new(name.to_owned()))
+            ..model.options(name)
         };
-        let generator = Generator::load(&installed.gguf()?, options)?;
+        let generator = Generator::load(&model.gguf, options)?;
         let millions = generator.parameters() / 1_000_000;
+        let fine_tuned =
+            model.artifact.as_ref().map_or_else(String::new, |_| format!(", {} with an adapter", model.base));
         let how = match self.task {
             Task::Classify => "can write nothing but a label",
             Task::Extract => "can write nothing but JSON",
             _ => "instructed",
         };
-        let hashes: Vec<&str> = installed.files.iter().map(|file| file.sha256.as_str()).collect();
         Ok(Candidate {
-            name: name.to_owned(),
-            what: format!("{millions} million parameters, generative, {how}; {concurrency} requests at a time"),
-            fingerprint: format!("generative 1 {}", hashes.join(" ")),
+            name: model.artifact.as_ref().map_or_else(|| name.to_owned(), ToString::to_string),
+            what: format!(
+                "{millions} million parameters, generative{fine_tuned}, {how}; {concurrency} requests at a time"
+            ),
+            fingerprint: model.fingerprint.clone(),
             source: Source::Live(Arc::new(generator)),
             price: Some(Price::LOCAL),
             prompting: match self.task {

@@ -4,6 +4,7 @@
 
 use crate::{
     config::{Config, ConfiguredTask, Source},
+    generative::Generative,
     training::installed_hash,
 };
 use std::{path::Path, sync::Arc};
@@ -99,6 +100,9 @@ fn artifact(dir: &Path) -> Result<(Origin, String)> {
 fn named(name: &str, config: &Config) -> Result<Option<String>> {
     if let Some(local) = config.locals.get(name) {
         let folder = config.base.join(&local.model);
+        if let Some(adapted) = Generative::of_folder(&folder, &config.models_dir)? {
+            return Ok(Some(adapted.hash));
+        }
         if folder.join(MANIFEST).exists() {
             return Ok(Some(Artifact::read(&folder)?.hash().to_owned()));
         }

@@ -9,6 +9,7 @@ mod contenders;
 mod demo;
 mod deployed;
 mod gateway;
+mod generative;
 mod ladder;
 mod learning;
 mod monitor;

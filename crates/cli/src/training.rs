@@ -1,11 +1,13 @@
 //! Training as a composition: examples → clean → see → fit → measure → artifact. Used by `adapt finetune`, by learning
 //! from traffic and by the demo. What is seen of a text depends on the method: an encoder's embedding (here), that of an
-//! encoder trained for it ([`tuned`]), its words ([`words`]), or the sum of its tokens' vectors ([`distil`]).
+//! encoder trained for it ([`tuned`]), its words ([`words`]), or the sum of its tokens' vectors ([`distil`]). Generative models get
+//! adapters ([`generative`]).
 
 pub(crate) mod compress;
 pub(crate) mod distil;
 pub(crate) mod extract;
 mod fewshot;
+pub(crate) mod generative;
 pub(crate) mod pruned;
 pub(crate) mod tuned;
 mod words;

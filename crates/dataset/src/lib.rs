@@ -28,7 +28,7 @@ pub use fields::{Fields, Mapping};
 pub use format::Format;
 pub use leakage::{Leakage, leakage};
 pub use open::{lines, read, read_bytes};
-pub use row::{Dataset, Row};
+pub use row::{Dataset, Row, rows_hash};
 pub use split::{Part, Shares, part_of};
 pub use summary::{Summary, summarise};
 pub use write::{OutFormat, write};

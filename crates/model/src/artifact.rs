@@ -240,6 +240,12 @@ impl Artifact {
     /// `NotFound` when a file is missing. `Data`, naming the file and the fault, when one is too long, not of the
     /// expected form, written by a newer release, or does not fit the other.
     pub fn read(dir: &Path) -> Result<Self> {
+        if crate::adapted::Adapted::is_at(dir) {
+            return Err(Error::invalid(format!(
+                "use artifact {}: it is a generative model's adapter and classifies nothing",
+                dir.display()
+            )));
+        }
         let (manifest, head) = (read_file(dir, MANIFEST, MANIFEST_MAX)?, read_file(dir, HEAD, HEAD_MAX)?);
         let artifact = Self::from_bytes(dir, &manifest, &head)?;
         for (file, expected) in &artifact.manifest.files {

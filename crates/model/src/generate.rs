@@ -11,6 +11,7 @@
 //! (x86-64, Q8_0), at slower prompts; so they are only up to 511 tokens where there are several threads, among which
 //! an answer that runs alone splits longer attention. Without a seed, sampling is seeded by the request's id.
 
+mod chat;
 mod choices;
 mod engine;
 mod grammar;
@@ -18,6 +19,7 @@ mod import;
 mod prompt;
 mod quantise;
 mod sample;
+mod score;
 mod slots;
 mod text;
 mod writing;
@@ -25,7 +27,9 @@ mod writing;
 #[cfg(test)]
 mod tests;
 
+pub use chat::ChatTokens;
 pub use import::{FileType, Imported, file_type, import_gguf, quantise};
+pub use score::Scorer;
 
 use choices::Choices;
 use engine::{Engine, Job, Limits};
@@ -35,14 +39,15 @@ use llama_cpp_2::{
     LlamaContextLoadError, LogOptions,
     context::{LlamaContext, params::LlamaContextParams},
     llama_backend::LlamaBackend,
-    model::{LlamaModel, params::LlamaModelParams},
+    model::LlamaModel,
     send_logs_to_tracing,
 };
 use prompt::ChatTemplate;
 use sample::Sampler;
+use score::load_with_adapter;
 use std::{
     num::NonZeroU32,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock, mpsc},
     thread::JoinHandle,
 };
@@ -92,6 +97,9 @@ pub struct GeneratorOptions {
     pub prefix_reuse: PrefixReuse,
     /// A chat template (Jinja) in place of the model file's own.
     pub template: Option<String>,
+    /// A low-rank adapter of the model (GGUF) that is put on all answers. The weights below stay the file's, which
+    /// several generators map into memory together.
+    pub adapter: Option<PathBuf>,
 }
 
 impl GeneratorOptions {
@@ -109,6 +117,7 @@ impl GeneratorOptions {
             temperature: 0.0,
             prefix_reuse: PrefixReuse::On,
             template: None,
+            adapter: None,
         }
     }
 
@@ -154,18 +163,12 @@ impl Generator {
     /// Loads a GGUF file. Blocks while it reads (the file is memory-mapped) and allocates the cache.
     ///
     /// # Errors
-    /// `NotFound` when there is no such file, `Data` when llama.cpp cannot read it or it has no chat template,
+    /// `NotFound` when there is no such file, `Data` when llama.cpp cannot read it or its adapter, or it has no template,
     /// `Invalid` when an option is out of range, `Internal` when memory does not suffice.
     pub fn load(path: &Path, mut options: GeneratorOptions) -> Result<Self> {
         options.check()?;
-        if !path.is_file() {
-            return Err(Error::not_found(format!("load model {}: there is no such file", path.display())));
-        }
         let what = format!("load model {}", path.display());
-        let backend = backend();
-        let model = LlamaModel::load_from_file(backend, path, &LlamaModelParams::default()).map_err(|e| {
-            Error::data(format!("{what}: llama.cpp cannot read it ({e}); it may be damaged, or newer than this build"))
-        })?;
+        let (model, mut adapter) = load_with_adapter(path, options.adapter.as_deref())?;
         let model = Arc::new(model);
         let template = ChatTemplate::of(&model, options.template.as_deref()).map_err(|e| e.context(&what))?;
         let forbidden = Forbidden::of(&model);
@@ -176,13 +179,22 @@ impl Generator {
         let (owned, context_options, limits) = (Arc::clone(&model), options.clone(), limits(&options, &model));
         let engine = std::thread::Builder::new()
             .name("generate".to_owned())
-            .spawn(move || match new_context(&owned, &context_options) {
-                Ok(context) => {
-                    let _ = ready.send(Ok(()));
-                    Engine::new(&owned, context, limits).run(&receiver);
-                }
-                Err(e) => {
-                    let _ = ready.send(Err(e));
+            .spawn(move || {
+                let context = new_context(&owned, &context_options).map_err(|e| e.to_string());
+                let context = context.and_then(|mut context| match &mut adapter {
+                    Some(adapter) => {
+                        context.lora_adapter_set(adapter, 1.0).map(|()| context).map_err(|e| e.to_string())
+                    }
+                    None => Ok(context),
+                });
+                match context {
+                    Ok(context) => {
+                        let _ = ready.send(Ok(()));
+                        Engine::new(&owned, context, limits).run(&receiver);
+                    }
+                    Err(e) => {
+                        let _ = ready.send(Err(e));
+                    }
                 }
             })
             .map_err(|e| Error::internal(format!("{what}: no thread: {e}")))?;

@@ -1,6 +1,7 @@
 //! Small models in this process: catalogue and pull, tokenise, encode, generate, batch; reads artifacts that `adapt`
 //! writes. Never computes gradients.
 
+pub mod adapted;
 pub mod artifact;
 pub mod catalogue;
 pub mod classifier;

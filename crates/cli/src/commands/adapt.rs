@@ -6,6 +6,7 @@ mod bias;
 mod data;
 mod distil;
 mod extract;
+mod generative;
 mod prune;
 mod quantize;
 
@@ -49,7 +50,7 @@ pub(crate) struct FinetuneArgs {
     /// What to train [default: head; full for an extractor]
     #[arg(long, value_enum)]
     method: Option<Method>,
-    /// The encoder to build on
+    /// The model to build on: an encoder, or a generative model (lora)
     #[arg(long, default_value = "minilm", value_name = "MODEL")]
     base: String,
     /// Examples: .jsonl, .csv, .tsv or .parquet, also packed with .zst or .gz [default: the task's recorded traffic]
@@ -61,6 +62,12 @@ pub(crate) struct FinetuneArgs {
     /// Field or column that holds the label [default: found by its name]
     #[arg(long, value_name = "FIELD")]
     label: Option<String>,
+    /// Field or column that holds the right answer (generative models) [default: found by its name, or the last message]
+    #[arg(long, value_name = "FIELD", conflicts_with = "label")]
+    answer: Option<String>,
+    /// Instructions for rows that have none (generative models)
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
     /// Take FILE as recorded outcomes and learn from this model's answers; `gold` learns from the gold labels
     #[arg(long, value_name = "MODEL", requires = "data")]
     teacher: Option<String>,
@@ -88,13 +95,13 @@ pub(crate) struct FinetuneArgs {
     /// Share of the texts in scope that may be rejected wrongly; the threshold is chosen on held-out training examples
     #[arg(long, default_value_t = rejection::ALLOWANCE, value_name = "SHARE", requires = "out_of_scope")]
     out_of_scope_cost: f64,
-    /// Passes over the examples (lora, full) [default: 5]
+    /// Passes over the examples (lora, full) [default: 5; 2 for generative models]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
     /// Highest learning rate of the encoder (lora, full) [default: 1e-3 for lora, 1.5e-4 for full]
     #[arg(long, value_name = "RATE")]
     rate: Option<f64>,
-    /// Examples of one step (lora, full) [default: 32]
+    /// Examples of one step (lora, full) [default: 32; 16 for generative models]
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
     /// Epochs without a better one on held-out examples after which training ends (lora, full) [default: never]
@@ -103,10 +110,10 @@ pub(crate) struct FinetuneArgs {
     /// Minutes after which training ends, the learning rate having fallen by then (lora, full) [default: no limit]
     #[arg(long, value_name = "MINUTES")]
     minutes: Option<f64>,
-    /// Rank of the adapters (lora) [default: 8]
+    /// Rank of the adapters (lora) [default: 8; 16 for generative models]
     #[arg(long, value_name = "N")]
     rank: Option<usize>,
-    /// Tokens after which texts are cut
+    /// Tokens after which texts are cut; generative models leave out what is longer
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=8192))]
     max_tokens: u32,
     /// Share of the examples that only measure
@@ -173,6 +180,15 @@ async fn finetune(args: FinetuneArgs, context: &Context) -> Result<()> {
     }
     if args.test.is_some() {
         return Err(Error::invalid("train: --test goes with --task extract; labels are measured by `pilot run`"));
+    }
+    if generative::is_meant(&args, context)? {
+        return generative::run(&args, context).await;
+    }
+    if args.answer.is_some() || args.system.is_some() {
+        return Err(Error::invalid(format!(
+            "train on `{}`: --answer and --system are for generative models; an encoder learns --label",
+            args.base
+        )));
     }
     let now = SystemClock::new().now();
     let options = options(&args, context, now);

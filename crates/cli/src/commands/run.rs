@@ -2,10 +2,11 @@
 #![expect(clippy::print_stdout, reason = "streams an answer to the terminal")]
 
 use super::Context;
-use crate::{clock::SystemClock, compose::cores, terminal};
+use crate::{clock::SystemClock, compose::cores, generative::Generative, terminal};
 use clap::Args;
 use futures_util::StreamExt;
 use std::io::{IsTerminal, Read, Write};
+use std::path::Path;
 use understudy_core::{
     Backend, Clock, Error, Event, Message, ModelName, Request, Result, Role, TraceId,
     request::{Delivery, OutputFormat, Sampling},
@@ -18,7 +19,7 @@ use understudy_model::{
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// An installed generative model
+    /// An installed generative model, or the folder of one that was fine-tuned
     model: String,
     /// The question; standard input when it is left out
     prompt: Option<String>,
@@ -43,22 +44,28 @@ pub(crate) struct RunArgs {
 }
 
 pub(crate) async fn run(args: RunArgs, context: &Context) -> Result<()> {
-    let installed = installed::load(&context.models_dir, &args.model)?;
-    if installed.kind != Kind::Generative {
-        return Err(Error::invalid(format!(
-            "run `{}`: it is not a generative model; `understudy list` shows which are",
-            args.model
-        )));
-    }
+    let model = match Generative::of_folder(Path::new(&args.model), &context.models_dir)? {
+        Some(adapted) => adapted,
+        None => {
+            let installed = installed::load(&context.models_dir, &args.model)?;
+            if installed.kind != Kind::Generative {
+                return Err(Error::invalid(format!(
+                    "run `{}`: it is not a generative model; `understudy list` shows which are",
+                    args.model
+                )));
+            }
+            Generative::of_installed(&installed)?
+        }
+    };
     let request = request(&args)?;
     let clock = SystemClock::new();
     let options = GeneratorOptions {
         threads: cores(args.threads),
         context_tokens: 8_192,
         max_sequences: 1,
-        ..GeneratorOptions::new(ModelName::new(args.model.clone()))
+        ..model.options(&args.model)
     };
-    let generator = Generator::load(&installed.gguf()?, options)?;
+    let generator = Generator::load(&model.gguf, options)?;
     let began = clock.monotonic();
     let mut stream = generator.stream(&request).await?;
     let mut out = std::io::stdout();

@@ -133,7 +133,7 @@ impl<'a> AttentionTrain<'a> {
 }
 
 /// Cuts a slice into parts of the given lengths.
-fn split(mut rest: &mut [f32], lengths: impl Iterator<Item = usize>) -> Vec<&mut [f32]> {
+pub(super) fn split(mut rest: &mut [f32], lengths: impl Iterator<Item = usize>) -> Vec<&mut [f32]> {
     lengths
         .map(|n| {
             let (part, after) = std::mem::take(&mut rest).split_at_mut(n);
@@ -155,20 +155,20 @@ struct Scratch {
 }
 
 /// Vectors per panel, as in the kernel that serves.
-const NV: usize = 2;
+pub(super) const NV: usize = 2;
 
 /// Rows of the left-hand side.
 #[derive(Clone, Copy)]
-struct Left<'a> {
-    values: &'a [f32],
-    stride: usize,
-    rows: usize,
-    k: usize,
+pub(super) struct Left<'a> {
+    pub(super) values: &'a [f32],
+    pub(super) stride: usize,
+    pub(super) rows: usize,
+    pub(super) k: usize,
 }
 
 /// `out = scale · left · panels`, `columns` wide, rows `stride` apart.
 #[inline(always)]
-fn multiply<I: Isa>(
+pub(super) fn multiply<I: Isa>(
     isa: I,
     left: Left<'_>,
     panels: &[f32],
@@ -238,7 +238,7 @@ fn block<I: Isa, const MR: usize>(isa: I, a: &[f32], left: Left<'_>, panel: &[f3
 
 /// The transpose of `rows` rows that begin `stride` apart.
 #[inline(always)]
-fn transpose(x: &[f32], stride: usize, rows: usize, columns: usize, out: &mut Vec<f32>) {
+pub(super) fn transpose(x: &[f32], stride: usize, rows: usize, columns: usize, out: &mut Vec<f32>) {
     out.resize(rows * columns, 0.0);
     for row in 0..rows {
         for (column, x) in x[row * stride..][..columns].iter().enumerate() {
@@ -249,7 +249,7 @@ fn transpose(x: &[f32], stride: usize, rows: usize, columns: usize, out: &mut Ve
 
 /// Writes a transposed result (columns × rows) to rows that begin `stride` apart.
 #[inline(always)]
-fn untranspose(x: &[f32], rows: usize, columns: usize, out: &mut [f32], stride: usize) {
+pub(super) fn untranspose(x: &[f32], rows: usize, columns: usize, out: &mut [f32], stride: usize) {
     for row in 0..rows {
         for (column, out) in out[row * stride..][..columns].iter_mut().enumerate() {
             *out = x[column * rows + row];
@@ -375,7 +375,7 @@ impl SimdOp for Backward<'_, '_> {
 
 /// Gradient with respect to a softmax's inputs, in place of that with respect to its results p: p · (g − Σ p·g).
 #[inline(always)]
-fn softmax_backward<I: Isa>(isa: I, p: &[f32], grad: &mut [f32]) {
+pub(super) fn softmax_backward<I: Isa>(isa: I, p: &[f32], grad: &mut [f32]) {
     let f = isa.f32();
     let lanes = f.len();
     let body = p.len() / lanes * lanes;

@@ -4,6 +4,7 @@ use super::LoadArgs;
 use crate::{
     commands::Context,
     compose::{Composer, cores},
+    generative::Generative,
 };
 use futures_util::{FutureExt, future::BoxFuture};
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -99,6 +100,10 @@ pub(super) fn local(
     let texts = |backend: Arc<dyn Backend>, prompts| -> Arc<dyn Target> {
         Arc::new(Texts::new(backend, prompts, sampling(args), Some(Price::LOCAL)))
     };
+    if let Some(adapted) = Generative::of_folder(&folder, &context.models_dir)? {
+        let options = GeneratorOptions { threads: cores(args.threads), ..adapted.options(&args.model) };
+        return Ok(texts(Arc::new(Generator::load(&adapted.gguf, options)?), prompts));
+    }
     if folder.is_dir() {
         let artifact = Artifact::read(&folder)?;
         let classifier = composer.classifier(&artifact, &context.models_dir, args.threads)?;

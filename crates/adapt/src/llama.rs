@@ -1,0 +1,36 @@
+//! Fine-tunes generative models of the Llama family (Llama, SmolLM, Qwen2, Mistral) with low-rank adapters.
+//!
+//! Weights come from a GGUF file or from safetensors; they stay frozen, so that only activations and the adapters'
+//! gradients are kept. The loss counts the answer's tokens alone. What comes out is an adapter, as PEFT and as llama.cpp
+//! read it. Forward and backward are written by hand over `understudy_kernels::train`; like the encoders' training it is
+//! a function of base, data, parameters and seed, whatever the number of threads and however often the run was killed.
+
+mod agreement;
+mod artifact;
+mod batch;
+mod checkpoint;
+mod config;
+mod dense;
+mod gguf;
+mod gguf_write;
+mod lora;
+mod network;
+mod params;
+mod pass;
+mod run;
+mod save;
+mod weights;
+
+pub use agreement::Agreement;
+pub use artifact::{NewAdapted, write};
+pub use batch::{Batch, Example};
+pub use config::LlamaConfig;
+pub use lora::{LlamaLora, LlamaTarget};
+pub use network::LlamaNetwork;
+pub use params::{CheckedLlamaParams, LlamaParams};
+pub use pass::Pass;
+pub use run::{Adapted, Data, fit};
+pub use weights::Weights;
+
+#[cfg(test)]
+mod tests;

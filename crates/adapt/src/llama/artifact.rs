@@ -1,0 +1,108 @@
+//! Writes a fine-tuned generative model as the folder that `model::adapted` reads.
+
+use crate::artifact::{Existing, put_folder};
+use std::{collections::BTreeMap, fs, path::Path};
+use understudy_core::{Error, Result, hash::sha256_hex};
+use understudy_model::adapted::{ADAPTER, Adapted, AdaptedManifest};
+use understudy_model::artifact::MANIFEST;
+
+/// What a new artifact is made of.
+pub struct NewAdapted {
+    /// What it is and where it comes from; `files` is filled in.
+    pub manifest: AdaptedManifest,
+    /// The adapter for llama.cpp.
+    pub adapter: Vec<u8>,
+    /// The same for PEFT, by name below `adapter/`.
+    pub peft: BTreeMap<String, Vec<u8>>,
+}
+
+/// Writes the artifact to `dir` and reads it back. An artifact of the same hash is left as it is. Whatever happens, `dir`
+/// holds a whole artifact or what it held before.
+///
+/// # Errors
+/// `Invalid` when `dir` holds another artifact (and `existing` is [`Existing::Keep`]) or anything else; `Data` when
+/// writing fails.
+pub fn write(dir: &Path, new: NewAdapted, existing: Existing) -> Result<Adapted> {
+    let NewAdapted { mut manifest, adapter, peft } = new;
+    let mut files: BTreeMap<String, Vec<u8>> =
+        peft.into_iter().map(|(name, bytes)| (format!("adapter/{name}"), bytes)).collect();
+    files.insert(ADAPTER.to_owned(), adapter);
+    manifest.files = files.iter().map(|(file, bytes)| (file.clone(), sha256_hex(bytes))).collect();
+    let mut json = serde_json::to_vec_pretty(&manifest)
+        .map_err(|e| Error::internal(format!("write artifact {}: {e}", dir.display())))?;
+    json.push(b'\n');
+
+    let occupied = match fs::read_dir(dir) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
+        Err(e) => return Err(Error::data(format!("write artifact {}: {e}", dir.display()))),
+    };
+    if occupied {
+        let there = Adapted::read(dir);
+        let same = there.as_ref().is_ok_and(|old| {
+            let mut kept = old.manifest().clone();
+            kept.created = manifest.created;
+            kept == manifest
+        });
+        if same {
+            return there;
+        }
+        let refused = |what: &str| Err(Error::invalid(format!("write artifact {}: {what}", dir.display())));
+        if !dir.join(MANIFEST).exists() {
+            return refused("the folder is not empty and holds no artifact; choose another one");
+        }
+        if existing == Existing::Keep {
+            return refused("it holds another one; choose another folder or pass --force");
+        }
+    }
+    let own = [(MANIFEST, json.as_slice())];
+    put_folder(dir, occupied, own.into_iter().chain(files.iter().map(|(file, bytes)| (file.as_str(), &bytes[..]))))?;
+    Adapted::read(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use understudy_core::{Seed, Timestamp};
+    use understudy_model::adapted::{Kind, Served};
+    use understudy_model::artifact::{BaseModel, FORMAT};
+
+    fn new(adapter: &[u8]) -> NewAdapted {
+        let manifest = AdaptedManifest {
+            format: FORMAT,
+            kind: Kind::Generative,
+            name: "slots".into(),
+            task: None,
+            base: BaseModel { name: "smollm2".into(), hash: "ab".into() },
+            method: "lora".into(),
+            system: None,
+            files: BTreeMap::new(),
+            metrics: BTreeMap::new(),
+            served: Served { f16_mean_kl: 1e-5, installed_mean_kl: 1e-3, installed_flips: 0.0, n: 9 },
+            data_hash: "cd".into(),
+            n_train: 5,
+            n_test: 1,
+            max_tokens: 64,
+            seed: Seed(1),
+            parent: None,
+            created: Timestamp(3),
+        };
+        let peft = [("adapter_config.json".to_owned(), b"{}".to_vec())].into();
+        NewAdapted { manifest, adapter: adapter.to_vec(), peft }
+    }
+
+    #[test]
+    fn what_is_written_reads_back_and_is_replaced_only_when_told_to() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join("models/slots");
+        let first = write(&dir, new(b"one"), Existing::Keep).unwrap();
+        assert_eq!(fs::read(dir.join("adapter/adapter_config.json")).unwrap(), b"{}");
+        assert_eq!(fs::read(first.adapter()).unwrap(), b"one");
+        assert_eq!(write(&dir, new(b"one"), Existing::Keep).unwrap().hash(), first.hash());
+        assert!(write(&dir, new(b"two"), Existing::Keep).unwrap_err().to_string().contains("--force"));
+        let second = write(&dir, new(b"two"), Existing::Replace).unwrap();
+        assert_ne!(second.hash(), first.hash());
+        assert!(write(tmp.path(), new(b"one"), Existing::Replace).is_err(), "a folder of other things stays");
+        assert!(understudy_model::artifact::Artifact::read(&dir).unwrap_err().to_string().contains("generative"));
+    }
+}

@@ -1,0 +1,335 @@
+//! Training a generative model's adapter: rows → tokens as they are served → adapter → what serves is compared with what
+//! was trained → artifact.
+//!
+//! The comparison comes before the artifact is written. llama.cpp loads the adapter on the base at 16 bits and says, for
+//! answers that training did not see, how likely it finds each token: where that differs from the trained network by more
+//! than a thousandth of a nat on average, something is wrong between the two, and there is no artifact. Then it loads the
+//! base as it is installed; what quantising it costs is recorded.
+
+use super::{heavy, installed_hash};
+use crate::{clock::SystemClock, compose::cores};
+use indicatif::ProgressBar;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use understudy_adapt::{
+    artifact::Existing,
+    finetune::{Checkpoints, Ended, Progress, Record, Run},
+    llama::{
+        Adapted as Trained, Agreement, Batch, CheckedLlamaParams, Data, Example, LlamaLora, LlamaNetwork, LlamaParams,
+        NewAdapted, Pass, Weights, fit, write,
+    },
+};
+use understudy_core::{Clock, Error, Message, ModelName, Result, Role, Seed, TaskName, Timestamp, hash::sha256_hex};
+use understudy_dataset::{Part, Row, Shares, part_of, rows_hash};
+use understudy_model::{
+    adapted::{ADAPTER, Adapted, AdaptedManifest, Kind, Served},
+    artifact::{BaseModel, FORMAT, Metric},
+    generate::{ChatTokens, FileType, Scorer, file_type, quantise},
+    installed,
+};
+use understudy_pilot::metrics::Metric as Measured;
+
+/// Largest mean divergence, in nats a token, between the trained network and llama.cpp at 16 bits.
+const F16_LIMIT: f64 = 1e-3;
+/// The same with the installed base: what quantising the base may cost before the adapter does not fit it any more.
+const INSTALLED_LIMIT: f64 = 0.1;
+/// Held-out answers whose tokens are compared.
+const COMPARED: usize = 48;
+/// Time between two checkpoints.
+const CHECKPOINT: Duration = Duration::from_secs(20);
+
+/// How to train.
+#[derive(Debug, Clone)]
+pub(crate) struct GenerativeOptions {
+    /// Catalogue name of the base.
+    pub(crate) base: String,
+    /// Where models are installed.
+    pub(crate) models_dir: PathBuf,
+    /// Name of the new model.
+    pub(crate) name: ModelName,
+    /// The task it is for.
+    pub(crate) task: Option<TaskName>,
+    /// The adapter's shape.
+    pub(crate) lora: LlamaLora,
+    /// How it is trained.
+    pub(crate) params: LlamaParams,
+    /// Instructions for rows that have none.
+    pub(crate) system: Option<String>,
+    /// Tokens of prompt and answer; longer rows are left out.
+    pub(crate) max_tokens: usize,
+    /// Share of the rows that only measure.
+    pub(crate) test_share: f64,
+    /// Seed of everything.
+    pub(crate) seed: Seed,
+    /// Threads; 0 uses all.
+    pub(crate) threads: usize,
+    /// What to do with another artifact in the folder.
+    pub(crate) existing: Existing,
+    /// Now.
+    pub(crate) created: Timestamp,
+}
+
+/// A trained model, written, and how it came about.
+pub(crate) struct TrainedGenerative {
+    /// The artifact as it reads back.
+    pub(crate) artifact: Adapted,
+    /// Each epoch.
+    pub(crate) history: Vec<Record>,
+    /// Mean loss of each step.
+    pub(crate) losses: Vec<f64>,
+    /// Examples learned from, each epoch anew.
+    pub(crate) samples: u64,
+    /// Time of the steps.
+    pub(crate) training: Duration,
+    /// Time of everything.
+    pub(crate) total: Duration,
+    /// Rows that were too long.
+    pub(crate) too_long: usize,
+    /// Rows that repeated another.
+    pub(crate) duplicates: usize,
+    /// Agreement at 16 bits, and of the installed base.
+    pub(crate) agreement: [Agreement; 2],
+}
+
+/// Rows as token ids, divided.
+struct Material {
+    train: Vec<Example>,
+    stop: Vec<Example>,
+    test: Vec<Example>,
+    too_long: usize,
+    duplicates: usize,
+    data_hash: String,
+    /// The instructions, when all rows have the same.
+    system: Option<String>,
+}
+
+/// Trains an adapter on `rows` and writes the artifact to `dir`.
+///
+/// # Errors
+/// `NotFound` when the base is not installed; `Invalid` and `Data` when rows or parameters cannot be used; `Internal` when
+/// llama.cpp says something else than what was trained.
+pub(crate) async fn train(
+    rows: Vec<Row>,
+    options: GenerativeOptions,
+    dir: &Path,
+    bar: &ProgressBar,
+) -> Result<TrainedGenerative> {
+    let (dir, bar) = (dir.to_owned(), bar.clone());
+    heavy("train the model", move || run(&rows, &options, &dir, &bar)).await
+}
+
+fn run(rows: &[Row], options: &GenerativeOptions, dir: &Path, bar: &ProgressBar) -> Result<TrainedGenerative> {
+    let clock = SystemClock::new();
+    let began = clock.monotonic();
+    let installed = installed::load(&options.models_dir, &options.base)?;
+    let gguf = installed.gguf()?;
+    let params = options.params.clone().check()?;
+    bar.set_message("reading model and texts");
+    let material = material(rows, &ChatTokens::load(&gguf)?, options)?;
+    let network =
+        LlamaNetwork::new(Weights::from_gguf(&gguf)?, options.lora.clone(), options.seed, options.max_tokens)?;
+    let checkpoint = checkpoint_path(dir, &material, options, &installed_hash(&installed)?);
+    let trained = learn(network, &params, &material, options, &checkpoint, bar)?;
+    bar.set_message("measuring");
+    let threads = cores(options.threads);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    let pool = pool.map_err(|e| Error::internal(format!("start the threads: {e}")))?;
+    let metrics = pool.install(|| measure(&trained.network, &material.test, options.seed))?;
+    let adapter = trained.network.gguf_adapter(options.name.as_str())?;
+    bar.set_message("comparing what serves");
+    let agreement = pool.install(|| compare(&trained.network, &gguf, &adapter, &material, threads))?;
+    agreement[0].check(F16_LIMIT, "llama.cpp at 16 bits")?;
+    agreement[1].check(INSTALLED_LIMIT, "llama.cpp on the installed base")?;
+    let manifest = AdaptedManifest {
+        format: FORMAT,
+        kind: Kind::Generative,
+        name: options.name.clone(),
+        task: options.task.clone(),
+        base: BaseModel { name: ModelName::new(installed.name.clone()), hash: installed_hash(&installed)? },
+        method: format!("lora, rank {}, alpha {}", options.lora.rank, options.lora.alpha),
+        system: material.system.clone(),
+        files: BTreeMap::new(),
+        metrics,
+        served: Served {
+            f16_mean_kl: agreement[0].mean_kl,
+            installed_mean_kl: agreement[1].mean_kl,
+            installed_flips: agreement[1].flips,
+            n: agreement[0].n,
+        },
+        data_hash: material.data_hash.clone(),
+        n_train: material.train.len() as u64,
+        n_test: material.test.len() as u64,
+        max_tokens: u32::try_from(options.max_tokens).unwrap_or(u32::MAX),
+        seed: options.seed,
+        parent: None,
+        created: options.created,
+    };
+    let peft = trained.network.peft_files(&options.base)?;
+    let artifact = write(dir, NewAdapted { manifest, adapter, peft }, options.existing)?;
+    // The model is safe; the state of its training is not needed any more. A file left behind does no harm.
+    drop(std::fs::remove_file(checkpoint));
+    Ok(TrainedGenerative {
+        artifact,
+        history: trained.history,
+        losses: trained.losses,
+        samples: trained.samples,
+        training: trained.elapsed,
+        total: clock.monotonic().saturating_sub(began),
+        too_long: material.too_long,
+        duplicates: material.duplicates,
+        agreement,
+    })
+}
+
+/// The conversation before a row's answer.
+pub(crate) fn conversation(row: &Row, system: Option<&str>) -> Vec<Message> {
+    let mut messages = row.messages.clone();
+    if messages.is_empty() {
+        messages.push(Message { role: Role::User, text: row.text.clone() });
+    }
+    if let Some(text) = row.system.as_deref().or(system)
+        && messages[0].role != Role::System
+    {
+        messages.insert(0, Message { role: Role::System, text: text.to_owned() });
+    }
+    messages
+}
+
+fn material(rows: &[Row], tokens: &ChatTokens, options: &GenerativeOptions) -> Result<Material> {
+    let shares = Shares::new(if options.params.patience > 0 { 0.1 } else { 0.0 }, options.test_share)?;
+    let mut material = Material {
+        train: Vec::new(),
+        stop: Vec::new(),
+        test: Vec::new(),
+        too_long: 0,
+        duplicates: 0,
+        data_hash: rows_hash(rows),
+        system: None,
+    };
+    let (mut seen, mut systems) = (BTreeSet::new(), BTreeSet::new());
+    for row in rows {
+        let answer = row.gold().filter(|answer| !answer.trim().is_empty()).ok_or_else(|| {
+            Error::data(format!("train on line {}: it has no answer; --answer names its field", row.line))
+        })?;
+        let content = row.content_hash();
+        if !seen.insert(format!("{content} {}", sha256_hex(answer.as_bytes()))) {
+            material.duplicates += 1;
+            continue;
+        }
+        let messages = conversation(row, options.system.as_deref());
+        systems.insert(messages.first().filter(|m| m.role == Role::System).map(|m| m.text.clone()));
+        let prompt = tokens.prompt(&messages).map_err(|e| e.context(format!("train on line {}", row.line)))?;
+        let start = prompt.len();
+        let example = Example { tokens: prompt.into_iter().chain(tokens.answer(answer)).collect(), answer: start };
+        if example.tokens.len() > options.max_tokens {
+            material.too_long += 1;
+            continue;
+        }
+        match part_of(&content, shares, options.seed) {
+            Part::Train => material.train.push(example),
+            Part::Calibrate => material.stop.push(example),
+            Part::Test => material.test.push(example),
+        }
+    }
+    if material.train.is_empty() {
+        return Err(Error::data(format!(
+            "train on {} rows: none is left to learn from ({} have more than {} tokens; --max-tokens allows more)",
+            rows.len(),
+            material.too_long,
+            options.max_tokens
+        )));
+    }
+    if systems.len() == 1 {
+        material.system = systems.into_iter().next().flatten();
+    }
+    Ok(material)
+}
+
+/// Beside the folder of the model: the same data and settings find it again, others have another name.
+fn checkpoint_path(dir: &Path, material: &Material, options: &GenerativeOptions, base: &str) -> PathBuf {
+    let GenerativeOptions { lora, params, system, max_tokens, test_share, seed, .. } = options;
+    let told =
+        format!("{} {base} {lora:?} {params:?} {system:?} {max_tokens} {test_share} {}", material.data_hash, seed.0);
+    let name = dir.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy());
+    dir.with_file_name(format!(".{name}-{}.checkpoint", &sha256_hex(told.as_bytes())[..12]))
+}
+
+fn learn(
+    network: LlamaNetwork,
+    params: &CheckedLlamaParams,
+    material: &Material,
+    options: &GenerativeOptions,
+    checkpoint: &Path,
+    bar: &ProgressBar,
+) -> Result<Trained> {
+    let clock = SystemClock::new();
+    let mut progress = |now: &Progress| {
+        bar.set_length(now.steps);
+        bar.set_position(now.step);
+        bar.set_message(format!("epoch {}, loss {:.3}", now.epoch + 1, now.loss));
+        ControlFlow::Continue(())
+    };
+    let checkpoints = Some(Checkpoints { path: checkpoint, every: CHECKPOINT });
+    let threads = cores(options.threads);
+    let run = Run { clock: &clock, threads, progress: &mut progress, checkpoints };
+    let data = Data { train: &material.train, held_out: &material.stop };
+    let trained = fit(params, network, data, options.seed, run)?;
+    if trained.ended == Ended::Interrupted {
+        return Err(Error::internal("train the model: it was stopped"));
+    }
+    Ok(trained)
+}
+
+/// Loss and right tokens of answers that training did not see, a mean over answers.
+fn measure(network: &LlamaNetwork, test: &[Example], seed: Seed) -> Result<BTreeMap<String, Metric>> {
+    let (mut losses, mut right, mut pass) = (Vec::new(), Vec::new(), Pass::default());
+    for example in test {
+        let (loss, hits) = network.loss(&Batch::new([example]), &mut pass);
+        losses.push(loss.sum / loss.weight.max(1.0));
+        right.push(hits as f64 / loss.weight.max(1.0));
+    }
+    let mut metrics = BTreeMap::new();
+    for (name, scores) in [("loss", losses), ("token_accuracy", right)] {
+        let Some(Measured { estimate, low, high, n }) = Measured::mean(&scores, seed.derive(name)) else { continue };
+        if !estimate.is_finite() {
+            return Err(Error::internal("measure the trained model: its loss is not finite"));
+        }
+        // Too few answers to bound it: the interval is as wide as what was seen.
+        let bound = |x: f64, seen: f64| if x.is_finite() { x } else { seen };
+        let least = scores.iter().copied().fold(estimate, f64::min);
+        let most = scores.iter().copied().fold(estimate, f64::max);
+        let (low, high) = (bound(low, least).min(estimate), bound(high, most).max(estimate));
+        metrics.insert(name.to_owned(), Metric { estimate, low, high, n });
+    }
+    Ok(metrics)
+}
+
+/// What llama.cpp says with the adapter: on the base at 16 bits, and on the base as it is installed.
+fn compare(
+    network: &LlamaNetwork,
+    gguf: &Path,
+    adapter: &[u8],
+    material: &Material,
+    threads: usize,
+) -> Result<[Agreement; 2]> {
+    let failed = |e: std::io::Error| Error::data(format!("make a temporary folder: {e}"));
+    let scratch = tempfile::tempdir().map_err(failed)?;
+    let (adapter_file, half) = (scratch.path().join(ADAPTER), scratch.path().join("half.gguf"));
+    std::fs::write(&adapter_file, adapter).map_err(failed)?;
+    let held_out = if material.test.is_empty() { &material.train } else { &material.test };
+    let examples = &held_out[..held_out.len().min(COMPARED)];
+    let with = |base: &Path| {
+        let mut scorer = Scorer::load(base, Some(&adapter_file), threads)?;
+        Agreement::measure(network, examples, |example| scorer.logits(&example.tokens, example.answer))
+    };
+    let installed = with(gguf)?;
+    if matches!(file_type(gguf)?, Some(FileType::F16 | FileType::F32)) {
+        return Ok([installed, installed]);
+    }
+    quantise(gguf, &half, FileType::F16)?;
+    Ok([with(&half)?, installed])
+}

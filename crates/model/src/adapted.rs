@@ -1,0 +1,206 @@
+//! A fine-tuned generative model as a folder: `artifact.json` says what it is and where it comes from, `adapter.gguf` is
+//! the adapter that llama.cpp puts on the installed base, and `adapter/` has the same for PEFT. This is the read side;
+//! `adapt` writes what is read here.
+
+use crate::artifact::{BaseModel, FORMAT, MANIFEST, Metric};
+use crate::installed::hash_file;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Component, Path, PathBuf},
+};
+use understudy_core::{Error, ModelName, Result, Seed, TaskName, Timestamp, hash::sha256_hex};
+
+/// File name of the adapter that serves.
+pub const ADAPTER: &str = "adapter.gguf";
+/// Longest manifest, in bytes.
+const MANIFEST_MAX: u64 = 8 << 20;
+
+/// The kind by which the manifest is told from a classifier's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// An adapter of a generative model.
+    Generative,
+}
+
+/// How far what serves is from what was trained: on answers that training did not see.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Served {
+    /// Mean divergence in nats a token of the base at 16 bits with the adapter from the trained model.
+    pub f16_mean_kl: f64,
+    /// The same of the installed base, which may be quantised, with the adapter.
+    pub installed_mean_kl: f64,
+    /// Share of tokens where the installed base's likeliest token is another one.
+    pub installed_flips: f64,
+    /// Tokens compared.
+    pub n: u64,
+}
+
+/// What `artifact.json` says. Fields that this release does not know are ignored, but count in the hash.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AdaptedManifest {
+    /// Version of the format.
+    pub format: u32,
+    /// Always generative.
+    pub kind: Kind,
+    /// Name by which the model is asked for.
+    pub name: ModelName,
+    /// The task it was trained for, when it was trained for one.
+    pub task: Option<TaskName>,
+    /// The installed model below the adapter.
+    pub base: BaseModel,
+    /// How it was trained. For people and reports.
+    pub method: String,
+    /// The instructions that the examples came with, when all had the same: requests should have them too.
+    pub system: Option<String>,
+    /// SHA-256 of each file of the folder, by its path below it.
+    pub files: BTreeMap<String, String>,
+    /// Quality on answers that training did not see, by name: `loss`, `token_accuracy`.
+    pub metrics: BTreeMap<String, Metric>,
+    /// How well what serves agrees with what was trained.
+    pub served: Served,
+    /// SHA-256 over the training rows.
+    pub data_hash: String,
+    /// Rows learned from.
+    pub n_train: u64,
+    /// Rows that only measured.
+    pub n_test: u64,
+    /// Most tokens of prompt and answer.
+    pub max_tokens: u32,
+    /// Seed of splits and of training.
+    pub seed: Seed,
+    /// Hash of the artifact it was trained further from.
+    pub parent: Option<String>,
+    /// When it was written. Not part of the hash.
+    pub created: Timestamp,
+}
+
+/// A checked artifact.
+#[derive(Debug, Clone)]
+pub struct Adapted {
+    dir: PathBuf,
+    manifest: AdaptedManifest,
+    hash: String,
+}
+
+impl Adapted {
+    /// True when the folder holds such an artifact (whatever its state): one of a classifier is none.
+    #[must_use]
+    pub fn is_at(dir: &Path) -> bool {
+        let json = fs::read(dir.join(MANIFEST)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        json.is_some_and(|json: serde_json::Value| json["kind"] == "generative")
+    }
+
+    /// Reads and checks the folder.
+    ///
+    /// # Errors
+    /// `NotFound` when a file is missing. `Data` when one is not what was written, or written by a newer release.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let at = |what: String| Error::data(format!("read artifact {}: {what}", dir.display()));
+        let path = dir.join(MANIFEST);
+        let bytes = match fs::metadata(&path) {
+            Ok(found) if found.len() <= MANIFEST_MAX => fs::read(&path).map_err(|e| at(e.to_string()))?,
+            Ok(_) => return Err(at(format!("{MANIFEST} is longer than {MANIFEST_MAX} bytes"))),
+            Err(_) => {
+                return Err(Error::not_found(format!("read artifact {}: it has no {MANIFEST}", dir.display())));
+            }
+        };
+        let (manifest, hash) = parse(&bytes).map_err(&at)?;
+        for (file, expected) in &manifest.files {
+            if hash_file(&dir.join(file)).map_err(|e| e.context(format!("read artifact {}", dir.display())))?
+                != *expected
+            {
+                return Err(at(format!(
+                    "{file} is not the file that was trained; copy the folder again or train anew"
+                )));
+            }
+        }
+        Ok(Self { dir: dir.to_owned(), manifest, hash })
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What it is and where it comes from.
+    #[must_use]
+    pub fn manifest(&self) -> &AdaptedManifest {
+        &self.manifest
+    }
+
+    /// The adapter for llama.cpp.
+    #[must_use]
+    pub fn adapter(&self) -> PathBuf {
+        self.dir.join(ADAPTER)
+    }
+
+    /// SHA-256 over the manifest without `created`, which has the hashes of all files: the same data, seed and base give
+    /// the same, and any change gives another. Certificates are bound to it.
+    #[must_use]
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+}
+
+/// The manifest and its hash.
+fn parse(bytes: &[u8]) -> std::result::Result<(AdaptedManifest, String), String> {
+    let mut value: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| format!("{MANIFEST}: {e}"))?;
+    match value["format"].as_u64() {
+        Some(format) if (1..=u64::from(FORMAT)).contains(&format) => {}
+        Some(format) => return Err(format!("format version {format} is not known here; update understudy")),
+        None => return Err(format!("{MANIFEST} has no format version")),
+    }
+    let manifest = AdaptedManifest::deserialize(&value).map_err(|e| format!("{MANIFEST}: {e}"))?;
+    let below = |file: &str| Path::new(file).components().all(|part| matches!(part, Component::Normal(_)));
+    if let Some(file) = manifest.files.keys().find(|file| file.is_empty() || !below(file)) {
+        return Err(format!("file `{file}` is not in the folder"));
+    }
+    if !manifest.files.contains_key(ADAPTER) {
+        return Err(format!("it names no {ADAPTER}"));
+    }
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("created");
+    }
+    value.sort_all_objects();
+    Ok((manifest, sha256_hex(value.to_string().as_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(file: &str, hash: &str) -> serde_json::Value {
+        serde_json::json!({
+            "format": 2, "kind": "generative", "name": "slots", "task": null,
+            "base": {"name": "smollm2", "hash": "ab"}, "method": "lora", "system": null,
+            "files": {file: hash}, "metrics": {},
+            "served": {"f16_mean_kl": 1e-5, "installed_mean_kl": 1e-3, "installed_flips": 0.0, "n": 100},
+            "data_hash": "cd", "n_train": 10, "n_test": 2, "max_tokens": 256, "seed": 1, "parent": null, "created": 5,
+        })
+    }
+
+    #[test]
+    fn an_artifact_is_read_when_its_files_are_those_that_were_trained() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let write = |file: &str, bytes: &[u8]| fs::write(dir.path().join(file), bytes).expect("writable");
+        write(ADAPTER, b"numbers");
+        let mut json = manifest(ADAPTER, &sha256_hex(b"numbers"));
+        write(MANIFEST, json.to_string().as_bytes());
+        assert!(Adapted::is_at(dir.path()));
+        let first = Adapted::read(dir.path()).expect("sound");
+        json["created"] = 6.into();
+        write(MANIFEST, json.to_string().as_bytes());
+        assert_eq!(Adapted::read(dir.path()).expect("sound").hash(), first.hash());
+        json["seed"] = 2.into();
+        write(MANIFEST, json.to_string().as_bytes());
+        assert_ne!(Adapted::read(dir.path()).expect("sound").hash(), first.hash());
+        write(ADAPTER, b"other numbers");
+        assert!(Adapted::read(dir.path()).expect_err("changed").to_string().contains("train anew"));
+        write(MANIFEST, manifest("../up", "").to_string().as_bytes());
+        assert!(Adapted::read(dir.path()).expect_err("outside").to_string().contains("not in the folder"));
+    }
+}
