@@ -8,7 +8,6 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use understudy_core::{Error, Result};
 use understudy_dataset::Example;
-use understudy_stats::independent;
 
 /// What was measured; losses in points of accuracy.
 #[derive(Debug, Serialize)]
@@ -32,7 +31,6 @@ struct Set {
     accuracy: f64,
     pruned_accuracy: f64,
     pruned_loss: f64,
-    /// As of two samples that have nothing in common, hence too wide.
     pruned_interval: [f64; 2],
 }
 
@@ -86,28 +84,22 @@ fn one(
         |arguments: &[&str]| process::run(tmp, &[&["--models-dir", &models, "--json", "adapt"], arguments].concat());
     let finetune = ["finetune", "--method", "full", "--epochs", &epochs, "--data", &train_file, "--test-share", "0"];
     run(&[&finetune[..], &["--out", &model]].concat())?;
-    run(&["prune", "--model", &model, "--data", &train_file, "--layers", "3", "--out", &pruned])?;
-    let judged = |model: &str| last_line(&run(&["quantize", "--model", model, "--data", &test_file])?);
-    let (before, after) = (judged(&model)?, judged(&pruned)?);
-    let int8 = candidate(&before, "int8")?;
-    let (was, is) =
-        (number(&int8["accuracy"], "estimate")?, number(&candidate(&after, "int8")?["accuracy"], "estimate")?);
-    let n = before["n"].as_u64().unwrap_or_default();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of n, times n")]
-    let right = |share: f64| (share * n as f64).round() as u64;
-    let lost = independent::difference(right(was), n, right(is), n, 0.95);
-    let loss = &int8["loss"];
+    let whole = last_line(&run(&["quantize", "--model", &model, "--data", &test_file])?)?;
+    let prune = ["prune", "--model", &model, "--data", &train_file, "--test", &test_file, "--layers", "3"];
+    let pruned = last_line(&run(&[&prune[..], &["--out", &pruned]].concat())?)?;
+    let after = &pruned["compression"];
+    let loss = &candidate(&whole, "int8")?["loss"];
     Ok(Set {
         set,
         n_train: train.len(),
-        n,
-        candidates: before["candidates"].clone(),
+        n: whole["n"].as_u64().unwrap_or_default(),
+        candidates: whole["candidates"].clone(),
         int8_loss: 100.0 * number(loss, "estimate")?,
         int8_interval: [100.0 * number(loss, "low")?, 100.0 * number(loss, "high")?],
-        accuracy: 100.0 * was,
-        pruned_accuracy: 100.0 * is,
-        pruned_loss: 100.0 * (was - is),
-        pruned_interval: [100.0 * lost.low, 100.0 * lost.high],
+        accuracy: 100.0 * number(&after["accuracy_before"], "estimate")?,
+        pruned_accuracy: 100.0 * number(&after["accuracy"], "estimate")?,
+        pruned_loss: 100.0 * number(&after["loss"], "estimate")?,
+        pruned_interval: [100.0 * number(&after["loss"], "low")?, 100.0 * number(&after["loss"], "high")?],
     })
 }
 

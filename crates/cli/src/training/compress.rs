@@ -43,7 +43,7 @@ pub(crate) struct Subject {
 }
 
 /// Which rows judge.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Rows {
     /// All, unless the model learned from this very data: then the share that its training kept.
     Judge {
@@ -55,6 +55,8 @@ pub(crate) enum Rows {
         /// The share.
         test_share: f64,
     },
+    /// These; all of the others may be learned from.
+    Apart(Vec<Example>),
 }
 
 impl Subject {
@@ -78,7 +80,7 @@ impl Subject {
                 return Err(Error::invalid(what).with_param("model"));
             }
         };
-        let cleaned = clean(examples);
+        let mut cleaned = clean(examples);
         if !cleaned.examples.iter().any(|example| artifact.labels().any(|label| label == example.label)) {
             return Err(Error::data(format!(
                 "judge {} on these rows: none has a label that it knows; is it the right data, and the right label field?",
@@ -93,6 +95,12 @@ impl Subject {
             Rows::Judge { test_share } | Rows::Divide { test_share } => {
                 let split = split::split(&cleaned.examples, test_share, manifest.seed)?;
                 (split.learn, split.places, split.test)
+            }
+            Rows::Apart(test) => {
+                let split = split::split(&cleaned.examples, 0.0, manifest.seed)?;
+                let from = cleaned.examples.len();
+                cleaned.examples.extend(clean(test).examples);
+                (split.learn, split.places, (from..cleaned.examples.len()).collect())
             }
         };
         if test.is_empty() {

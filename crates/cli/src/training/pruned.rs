@@ -42,6 +42,8 @@ pub(crate) struct PruneOptions {
     pub(crate) guide: GuideParams,
     /// Number type that serves; `None` for that of the model.
     pub(crate) dtype: Option<Dtype>,
+    /// Rows that only judge; `None` takes a share of the others.
+    pub(crate) test: Option<Vec<Example>>,
     pub(crate) test_share: f64,
     pub(crate) seed: Seed,
     pub(crate) threads: usize,
@@ -97,7 +99,10 @@ pub(crate) fn prune(
     out: &Path,
     bar: &ProgressBar,
 ) -> Result<Pruned> {
-    let rows = Rows::Divide { test_share: options.test_share };
+    let rows = match &options.test {
+        Some(test) => Rows::Apart(test.clone()),
+        None => Rows::Divide { test_share: options.test_share },
+    };
     let subject = Subject::open(model, &options.models_dir, examples, rows)?;
     options.size.check(&Config::load(&subject.folder)?)?;
     let dtype = options.dtype.unwrap_or(subject.artifact.manifest().dtype);

@@ -64,8 +64,11 @@ pub(crate) struct PruneArgs {
     /// Number type of the encoder [default: the model's]
     #[arg(long, value_enum)]
     dtype: Option<DtypeArg>,
-    /// Share of the rows that judge; the same as in training keeps them unseen
-    #[arg(long, default_value_t = 0.1, value_name = "SHARE")]
+    /// Labelled rows that only judge [default: a share of the others]
+    #[arg(long, value_name = "FILE")]
+    test: Option<PathBuf>,
+    /// Share of the rows that judge where there is no --test; the same as in training keeps them unseen
+    #[arg(long, default_value_t = 0.1, value_name = "SHARE", conflicts_with = "test")]
     test_share: f64,
     /// Seed of the recovery
     #[arg(long, default_value_t = 0)]
@@ -81,6 +84,7 @@ pub(crate) struct PruneArgs {
 /// Runs `understudy adapt prune`.
 pub(super) async fn run(args: PruneArgs, context: &Context) -> Result<()> {
     let examples = read_examples(&args.data, args.text.as_deref(), args.label.as_deref())?;
+    let test = args.test.as_ref().map(|file| read_examples(file, args.text.as_deref(), args.label.as_deref()));
     let mut params = PruneOptions::recovery();
     params.epochs = args.epochs;
     params.rate = args.rate;
@@ -90,6 +94,7 @@ pub(super) async fn run(args: PruneArgs, context: &Context) -> Result<()> {
         params,
         guide: GuideParams { labels: args.labels_share, states: args.states, ..GuideParams::default() },
         dtype: args.dtype.map(Into::into),
+        test: test.transpose()?,
         test_share: args.test_share,
         seed: Seed(args.seed),
         threads: args.threads,
