@@ -377,7 +377,7 @@ mod tests {
         let mut replies = service.submit(texts(5)).unwrap();
         replies.drain(1..4);
         let jobs = service.shared.take().unwrap();
-        assert_eq!((jobs.len(), service.shared.tokenize(jobs).len()), (5, 2));
+        assert_eq!((jobs.len(), service.shared.tokenize(jobs, &mut Scratch::default()).len()), (5, 2));
     }
 
     #[test]

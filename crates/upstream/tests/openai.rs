@@ -295,10 +295,11 @@ async fn a_server_that_is_not_there_is_unavailable_and_named() {
 
 #[tokio::test]
 async fn a_refused_key_is_named_by_where_it_was_read_and_not_sent_again() {
-    let set: [(&dyn Fn(&mut OpenAiConfig), &str); 3] = [
-        (&|_| {}, "the key in SOME_KEY was refused by 127.0.0.1 (401 Unauthorized): check it"),
-        (&|c| c.api_key_from = None, "refused our credentials (HTTP 401)"),
-        (&|c| c.api_key = None, "127.0.0.1 wants a key (401 Unauthorized) and none is configured"),
+    type Change = fn(&mut OpenAiConfig);
+    let set: [(Change, &str); 3] = [
+        (|_| {}, "the key in SOME_KEY was refused by 127.0.0.1 (401 Unauthorized): check it"),
+        (|c| c.api_key_from = None, "refused our credentials (HTTP 401)"),
+        (|c| c.api_key = None, "127.0.0.1 wants a key (401 Unauthorized) and none is configured"),
     ];
     for (change, said) in set {
         let server = Server::start(|_| Reply::json(401, &format!(r#"{{"error":{{"message":"no: {KEY}"}}}}"#))).await;

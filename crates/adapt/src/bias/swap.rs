@@ -232,8 +232,10 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "the folder of the data sets is named by the environment")]
     fn the_pairs_of_winobias_are_each_others_swaps() {
-        let data = std::env::var("UNDERSTUDY_DATA").unwrap_or_else(|_| "../../../shared/data".into());
+        let data = std::env::var("UNDERSTUDY_DATA")
+            .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data").into());
         let Ok(text) = std::fs::read_to_string(format!("{data}/bias/winobias/all.jsonl")) else {
             println!("skipped: no WinoBias in {data}");
             return;
