@@ -132,13 +132,7 @@ fn measure(part: Part, args: &AdaptArgs, models: &Path) -> Result<serde_json::Ma
         Part::Compress => serde_json::to_value(there(compress::measure(&data, models, args.epochs)?)),
         Part::Extract => serde_json::to_value(there(extract::measure(&data, models)?)),
         Part::Fewshot => serde_json::to_value(there(fewshot::measure(&data, models, args.seeds)?)),
-        Part::Generative => {
-            let figures = generative::measure(args, models)?;
-            if figures.is_none() {
-                println!("skipped: SNIPS is not there; --data names the folder with extraction/snips_slots");
-            }
-            serde_json::to_value(figures)
-        }
+        Part::Generative => serde_json::to_value(there(generative::measure(args, &data, models)?)),
     };
     let value = value.map_err(|e| Error::internal(format!("write figures: {e}")))?;
     Ok(value.as_object().cloned().unwrap_or_default())

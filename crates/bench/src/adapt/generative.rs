@@ -86,9 +86,11 @@ fn read(path: &Path) -> Result<Vec<Row>> {
 }
 
 /// Measures; `None` without the data set.
-pub(super) fn measure(args: &AdaptArgs, models: &Path) -> Result<Option<Figures>> {
-    let folder = args.data.as_deref().map(|data| data.join("extraction/snips_slots"));
-    let Some(folder) = folder.filter(|folder| folder.exists()) else { return Ok(None) };
+pub(super) fn measure(args: &AdaptArgs, data: &Path, models: &Path) -> Result<Option<Figures>> {
+    let folder = data.join("extraction/snips_slots");
+    if !folder.exists() {
+        return Ok(None);
+    }
     let (mut train, mut test) = (read(&folder.join("train.jsonl.zst"))?, read(&folder.join("test.jsonl"))?);
     // An order that is nobody's choice: the file's goes by intent.
     for rows in [&mut train, &mut test] {
