@@ -83,7 +83,7 @@ pub(super) fn page(
     if let Verdict::Certified(choice) = verdict {
         let seen = binomial::interval(choice.losses, choice.n, 0.95);
         series.push(Series {
-            name: "certified, on the test's rows".into(),
+            name: "certified".into(),
             points: vec![(choice.saved.estimate, seen.estimate)],
             spread: vec![Spread { n: choice.n, interval: Some((seen.low, seen.high)) }],
         });
