@@ -36,9 +36,15 @@ pub(crate) struct AdaptArgs {
     /// Dropout of both
     #[arg(long, default_value_t = 0.0)]
     dropout: f32,
-    /// Seeds of the fine-tuning on Banking77, and of the draws of few examples
-    #[arg(long, default_value_t = 1)]
+    /// Seeds of the fine-tuning, and of the draws of few examples
+    #[arg(long, default_value_t = 5)]
     seeds: u64,
+    /// Fine-tune on these sets only
+    #[arg(long, value_delimiter = ',', value_name = "SET", value_parser = clap::builder::PossibleValuesParser::new(quality::SETS))]
+    sets: Vec<String>,
+    /// Write each fine-tuning's figures here, and take those that are there already instead of training again
+    #[arg(long, value_name = "FILE")]
+    keep: Option<PathBuf>,
     /// Passes of the fine-tuning before compression
     #[arg(long, default_value_t = 5)]
     epochs: usize,
@@ -60,7 +66,7 @@ enum Part {
     Speed,
     /// Linear n-grams, static embeddings, a head on frozen embeddings.
     Students,
-    /// Fine-tuning on Banking77.
+    /// Full fine-tuning on eight sets.
     Quality,
     /// 8 bits, and half the layers, on three sets.
     Compress,
@@ -82,13 +88,6 @@ struct Speed {
     #[serde(flatten)]
     ratios: speed::Ratios,
     rows: Vec<speed::Row>,
-}
-
-#[derive(Serialize)]
-struct Quality {
-    /// Mean accuracy over the seeds, in per cent.
-    banking77: f64,
-    banking77_runs: Vec<quality::Outcome>,
 }
 
 /// Runs the benchmark.
@@ -124,11 +123,7 @@ fn measure(part: Part, args: &AdaptArgs, models: &Path) -> Result<serde_json::Ma
             let students = students::measure(args.data.as_deref(), models)?;
             serde_json::to_value(there(students))
         }
-        Part::Quality => {
-            let runs = quality::banking77(args, &base)?;
-            let mean = runs.iter().map(|run| run.accuracy).sum::<f64>() / runs.len().max(1) as f64;
-            serde_json::to_value(Quality { banking77: mean, banking77_runs: runs })
-        }
+        Part::Quality => serde_json::to_value(there(quality::measure(args, &data, models)?)),
         Part::Compress => serde_json::to_value(there(compress::measure(&data, models, args.epochs)?)),
         Part::Extract => serde_json::to_value(there(extract::measure(&data, models)?)),
         Part::Fewshot => serde_json::to_value(there(fewshot::measure(&data, models, args.seeds)?)),

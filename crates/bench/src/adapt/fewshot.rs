@@ -2,17 +2,13 @@
 //! the frozen encoder and plain fine-tuning on the same texts. Trained by the real binary.
 
 use super::students::{read, write};
-use crate::{encoder::accuracy::embed, process};
+use crate::process;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha12Rng;
 use serde::Serialize;
 use std::{collections::BTreeMap, path::Path};
 use understudy_core::{Error, Result};
 use understudy_dataset::Example;
-use understudy_model::{
-    artifact::{Artifact, Body},
-    encoder::{Encoder, EncoderOptions},
-};
 
 /// Texts of a label.
 const SHOTS: usize = 8;
@@ -24,8 +20,8 @@ const METHODS: [&str; 3] = ["head", "full", "fewshot"];
 pub(super) struct FewShot {
     /// Mean over the seeds.
     banking77_8shot: f64,
-    /// Twice the standard error over the seeds; 0 with one.
-    banking77_8shot_interval: f64,
+    /// 95 % interval of the mean (Student's t); none with one seed.
+    banking77_8shot_interval: Option<[f64; 2]>,
     fewshot: Vec<Draw>,
 }
 
@@ -45,6 +41,9 @@ pub(super) fn measure(data: &Path, models: &Path, seeds: u64) -> Result<Option<F
     }
     let (train, test) = (read(&data.join("train.jsonl"))?, read(&data.join("test.jsonl"))?);
     let tmp = tempfile::tempdir().map_err(|e| Error::data(format!("make a folder: {e}")))?;
+    let judged = tmp.path().join("test.jsonl");
+    write(&test, &judged)?;
+    let judged = judged.display().to_string();
     let mut fewshot = Vec::new();
     println!("{:>4} {:>6} {:>9} {:>9} {:>9}", "seed", "n", METHODS[0], METHODS[1], METHODS[2]);
     for seed in 1..=seeds {
@@ -52,7 +51,7 @@ pub(super) fn measure(data: &Path, models: &Path, seeds: u64) -> Result<Option<F
         write(&drawn(&train, seed), &file)?;
         let mut accuracy = BTreeMap::new();
         for method in METHODS {
-            accuracy.insert(method, one(method, &file, &test, tmp.path(), models, seed)?);
+            accuracy.insert(method, one(method, &file, &judged, tmp.path(), models, seed)?);
         }
         let of = |method: &str| accuracy.get(method).copied().unwrap_or_default();
         println!(
@@ -65,11 +64,9 @@ pub(super) fn measure(data: &Path, models: &Path, seeds: u64) -> Result<Option<F
         fewshot.push(Draw { seed, n: test.len(), accuracy });
     }
     let all: Vec<f64> = fewshot.iter().filter_map(|draw| draw.accuracy.get("fewshot").copied()).collect();
-    let n = all.len() as f64;
-    let mean = all.iter().sum::<f64>() / n.max(1.0);
-    let variance = all.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
-    let interval = 2.0 * (variance / n.max(1.0)).sqrt();
-    Ok(Some(FewShot { banking77_8shot: mean, banking77_8shot_interval: interval, fewshot }))
+    let mean = understudy_stats::mean::mean(&all, 0.95);
+    let interval = (all.len() > 1).then_some([mean.low, mean.high]);
+    Ok(Some(FewShot { banking77_8shot: mean.estimate, banking77_8shot_interval: interval, fewshot }))
 }
 
 /// Some texts of each label.
@@ -85,7 +82,7 @@ fn drawn(train: &[Example], seed: u64) -> Vec<Example> {
     drawn
 }
 
-fn one(method: &str, file: &Path, test: &[Example], tmp: &Path, models: &Path, seed: u64) -> Result<f64> {
+fn one(method: &str, file: &Path, test: &str, tmp: &Path, models: &Path, seed: u64) -> Result<f64> {
     let out = tmp.join(format!("{method}-{seed}"));
     let path = |path: &Path| path.display().to_string();
     let (data, dir, models_dir, seed) = (path(file), path(&out), path(models), seed.to_string());
@@ -94,15 +91,5 @@ fn one(method: &str, file: &Path, test: &[Example], tmp: &Path, models: &Path, s
     // Five passes over six hundred texts are no fine-tuning.
     let longer = if method == "full" { &["--epochs", "20"][..] } else { &[] };
     process::run(tmp, &[&start[..], &more, longer].concat())?;
-    let artifact = Artifact::read(&out)?;
-    let manifest = artifact.manifest();
-    let options =
-        EncoderOptions { dtype: manifest.dtype.into(), max_tokens: manifest.max_tokens as usize, pooling: None };
-    let folder = if manifest.body == Body::Base { models.join("minilm") } else { out };
-    let vectors = embed(&Encoder::load(&folder, &options)?, test.iter())?;
-    let mut right = 0;
-    for (vector, example) in vectors.iter().zip(test) {
-        right += u64::from(artifact.head().predict(vector)?.label == example.label);
-    }
-    Ok(100.0 * right as f64 / test.len().max(1) as f64)
+    Ok(100.0 * super::compress::number(&super::quality::judge(&dir, test, &[], &models_dir, tmp)?, "accuracy")?)
 }

@@ -1,160 +1,251 @@
-//! Banking77 with MiniLM, full fine-tuning: the head starts as the logistic regression on frozen embeddings, the settings
-//! are fixed, the test set is looked at once, after the last step.
+//! What full fine-tuning of MiniLM reaches on public sets. Trained and measured by the real binary with its own defaults;
+//! the test rows are looked at once, after the last step. The whole takes hours: with `--keep` what was measured is written
+//! down row by row and not measured again.
 
 use super::AdaptArgs;
-use serde::Serialize;
-use std::{
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
-use understudy_adapt::{
-    encoder::{Batch, Example, HeadShape, Level, Network, NetworkOptions, Pass, Scope, Target},
-    finetune::{Data, FinetuneParams, Progress, Run},
-    head::{HeadParams, Labelled},
-    matrix::Matrix,
-    split::{Split, split},
-};
-use understudy_core::{Clock, Error, Result, Seed, Timestamp};
-use understudy_dataset::{Fields, clean};
-use understudy_model::tokens::Tokenizer;
-use understudy_stats::binomial::wilson;
+use super::compress::{last_line, number};
+use super::students::{read, rows, write};
+use crate::process;
+use serde::{Deserialize, Serialize};
+use std::{io::Write, path::Path};
+use understudy_core::{Error, Result, hash::sha256_hex};
+use understudy_dataset::Example;
 
-/// One seed's result.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Outcome {
+/// Share of the e-mails that train.
+const TRAINS: f64 = 0.7;
+
+/// Figures of all sets, means over the seeds in per cent; a set that is not measured is left out.
+#[derive(Debug, Serialize)]
+pub(super) struct Quality {
+    #[serde(flatten)]
+    means: serde_json::Map<String, serde_json::Value>,
+    quality: Vec<Outcome>,
+}
+
+/// One seed on one set; accuracies in per cent, intervals at 95 %.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Outcome {
+    set: String,
     seed: u64,
-    /// Per cent of the test set.
-    pub(super) accuracy: f64,
-    /// 95 % interval (Wilson).
-    low: f64,
-    high: f64,
+    /// What was run: settings and data.
+    key: String,
+    n_train: usize,
     n: u64,
-    /// Accuracy of the head alone, on frozen embeddings.
-    frozen: f64,
+    accuracy: f64,
+    interval: [f64; 2],
+    macro_f1: f64,
+    /// With an out-of-scope label: accuracy on the other texts.
+    in_scope: Option<f64>,
+    /// With an out-of-scope label: share of its texts that are recognised.
+    out_of_scope_recall: Option<f64>,
     seconds: f64,
     samples_per_s: f64,
 }
 
-/// The settings of all seeds.
-fn params() -> FinetuneParams {
-    FinetuneParams {
-        epochs: 5,
-        rate: 1.5e-4,
-        head_rate: 1e-3,
-        layer_decay: 0.9,
-        patience: 0,
-        ..FinetuneParams::default()
-    }
+/// Rows to train and to judge on, and what the command is told besides.
+struct Set {
+    name: &'static str,
+    train: Vec<Example>,
+    test: Vec<Example>,
+    more: &'static [&'static str],
 }
 
-/// Fine-tunes once for each seed; nothing when the data set is not there.
-pub(super) fn banking77(args: &AdaptArgs, base: &Path) -> Result<Vec<Outcome>> {
-    let default = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data"));
-    let folder = args.data.clone().unwrap_or_else(default).join("classification/banking77");
-    if !folder.join("train.jsonl").exists() {
-        println!("skipped: Banking77; no classification/banking77 in the data folder (give --data)");
-        return Ok(Vec::new());
+/// The sets, by the name that `--sets` takes.
+pub(super) const SETS: [&str; 8] =
+    ["banking77", "clinc150", "ag_news", "trec", "sst2", "emotion", "spamassassin_random", "spamassassin_by_date"];
+
+/// Fine-tunes on each set, once for each seed; `None` when the data sets are not there.
+pub(super) fn measure(args: &AdaptArgs, data: &Path, models: &Path) -> Result<Option<Quality>> {
+    let data = data.join("classification");
+    if !data.join("banking77/train.jsonl").exists() {
+        return Ok(None);
     }
-    (1..=args.seeds).map(|seed| one(args, base, &folder, seed)).collect()
-}
-
-fn one(args: &AdaptArgs, base: &Path, folder: &Path, seed: u64) -> Result<Outcome> {
-    let clock = Stopwatch(Instant::now());
-    let read = |file: &str| understudy_dataset::read(&folder.join(file), &Fields::default())?.examples();
-    let (train, test) = (clean(read("train.jsonl")?).examples, read("test.jsonl")?);
-    let parts = split(&train, 0.0, Seed(seed))?;
-    let tokenizer = Tokenizer::load(&base.join("tokenizer.json"), 128)?;
-    let example = |row: &understudy_dataset::Example| -> Result<Example> {
-        let class = parts.classes.binary_search(&row.label);
-        let class =
-            class.map_err(|_| Error::data(format!("read Banking77: label {} is not in the training set", row.label)));
-        Ok(Example { windows: vec![tokenizer.tokenize(&row.text)?.ids().to_vec()], target: Target::Class(class?) })
-    };
-    let learn: Vec<Example> = parts.learn.iter().map(|&i| example(&train[i])).collect::<Result<_>>()?;
-    let test: Vec<Example> = test.iter().map(example).collect::<Result<_>>()?;
-    let head = HeadShape { outputs: parts.classes.len(), hidden: None, level: Level::UnitVector };
-    let scope = Scope::Full { words: false, frozen_layers: 0 };
-    let mut network = Network::load(base, &NetworkOptions { scope, head, seed: Seed(seed) })?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build();
-    let pool = pool.map_err(|e| Error::internal(format!("start the threads: {e}")))?;
-    pool.install(|| start_head(&mut network, &learn, &parts))?;
-    let frozen = pool.install(|| accuracy(&network, &test)).0;
-
-    let mut speed = 0.0;
-    let mut progress = |progress: &Progress| {
-        speed = progress.samples_per_s;
-        ControlFlow::Continue(())
-    };
-    let run = Run { clock: &clock, threads: args.threads, progress: &mut progress, checkpoints: None };
-    let params = params();
-    println!("Banking77, full, seed {seed}: {params:?}");
-    let fitted = params.check()?.fit(network, Data { train: &learn, held_out: &[], guide: None }, Seed(seed), run)?;
-    let seconds = clock.0.elapsed().as_secs_f64();
-    let (accuracy, right) = pool.install(|| accuracy(&fitted.network, &test));
-    let interval = wilson(right, test.len() as u64, 0.95);
+    let mut kept = args.keep.as_deref().map_or_else(|| Ok(Vec::new()), kept)?;
+    let tmp = tempfile::tempdir().map_err(|e| Error::data(format!("make a folder: {e}")))?;
+    let mut quality = Vec::new();
     println!(
-        "  accuracy {accuracy:.2} % (95 % interval {:.2} … {:.2}, n = {}); frozen {frozen:.2} %; {seconds:.0} s, {speed:.0} samples/s",
-        interval.low * 100.0,
-        interval.high * 100.0,
-        test.len()
+        "{:<22} {:>5} {:>7} {:>6} {:>9} {:>15} {:>9} {:>9} {:>8} {:>9}",
+        "set", "seed", "train", "n", "accuracy", "95 %", "in scope", "oos", "seconds", "samples/s"
     );
+    for name in SETS.into_iter().filter(|name| args.sets.is_empty() || args.sets.iter().any(|set| set == name)) {
+        let set = set(name, &data)?;
+        for seed in 1..=args.seeds {
+            let key = key(&set, seed);
+            let outcome = match kept.iter().position(|row| row.key == key) {
+                Some(at) => kept.swap_remove(at),
+                None => {
+                    let outcome = one(&set, seed, key, tmp.path(), models)?;
+                    keep(args.keep.as_deref(), &outcome)?;
+                    outcome
+                }
+            };
+            say(&outcome);
+            quality.push(outcome);
+        }
+    }
+    println!();
+    let means = means(&quality);
+    Ok(Some(Quality { means, quality }))
+}
+
+fn set(name: &'static str, data: &Path) -> Result<Set> {
+    let file = |file: &str| data.join(name).join(file);
+    let both = |train: &str, test: &str, more| -> Result<Set> {
+        Ok(Set { name, train: read(&file(train))?, test: read(&file(test))?, more })
+    };
+    match name {
+        "clinc150" => {
+            let of = |wanted| rows(&file("full.jsonl.zst"), wanted);
+            let train = of(|split| matches!(split, "train" | "oos_train"))?;
+            let test = of(|split| matches!(split, "test" | "oos_test"))?;
+            Ok(Set { name, train, test, more: &["--out-of-scope", "oos"] })
+        }
+        "ag_news" => both("train_subset.jsonl.zst", "test_dev.jsonl.zst", &["--minutes", "15"]),
+        "emotion" => both("train.jsonl.zst", "test.jsonl", &[]),
+        "spamassassin_random" | "spamassassin_by_date" => mails(name, data),
+        _ => both("train.jsonl", "test.jsonl", &[]),
+    }
+}
+
+/// Dated e-mails: divided at random, or the latest judge.
+fn mails(name: &'static str, data: &Path) -> Result<Set> {
+    #[derive(Deserialize)]
+    struct Mail {
+        id: String,
+        label: String,
+        date: String,
+        subject: String,
+        body: String,
+    }
+    let file = data.join("spamassassin/all.jsonl.zst");
+    let wrong = |e: &dyn std::fmt::Display| Error::data(format!("read {}: {e}", file.display()));
+    let mut mails = Vec::new();
+    for line in std::io::BufRead::lines(understudy_dataset::lines(&file)?) {
+        let mail: Mail = serde_json::from_str(&line.map_err(|e| wrong(&e))?).map_err(|e| wrong(&e))?;
+        mails.push(mail);
+    }
+    match name {
+        "spamassassin_random" => mails.sort_by_cached_key(|mail| sha256_hex(mail.id.as_bytes())),
+        _ => mails.sort_by(|a, b| a.date.cmp(&b.date).then_with(|| a.id.cmp(&b.id))),
+    }
+    let mut examples: Vec<Example> = mails
+        .into_iter()
+        .map(|mail| Example { id: mail.id, text: format!("{}\n{}", mail.subject, mail.body), label: mail.label })
+        .collect();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of rows")]
+    let test = examples.split_off((TRAINS * examples.len() as f64) as usize);
+    Ok(Set { name, train: examples, test, more: &["--epochs", "2"] })
+}
+
+fn key(set: &Set, seed: u64) -> String {
+    let mut told = format!("{} {seed} {:?}", set.name, set.more);
+    for example in set.train.iter().chain(&set.test) {
+        told.extend([example.text.as_str(), "\u{1}", example.label.as_str(), "\u{2}"]);
+    }
+    sha256_hex(told.as_bytes())[..16].to_owned()
+}
+
+fn one(set: &Set, seed: u64, key: String, tmp: &Path, models: &Path) -> Result<Outcome> {
+    let file = |name: &str| tmp.join(format!("{}-{seed}-{name}", set.name)).display().to_string();
+    let (train, test, model) = (file("train.jsonl"), file("test.jsonl"), file("model"));
+    write(&set.train, Path::new(&train))?;
+    write(&set.test, Path::new(&test))?;
+    let (models, seed_text) = (models.display().to_string(), seed.to_string());
+    let start = ["--models-dir", &models, "--json"];
+    let finetune = ["adapt", "finetune", "--method", "full", "--data", &train, "--test-share", "0", "--out", &model];
+    let finetune = [&start[..], &finetune, &["--seed", &seed_text], set.more].concat();
+    let trained = last_line(&process::run(tmp, &finetune)?)?;
+    let judged = judge(&model, &test, set.more, &models, tmp)?;
+    let accuracy = &judged["intervals"]["accuracy"];
+    let percent = |x: f64| 100.0 * x;
+    let maybe = |name: &str| judged[name].as_f64().map(percent);
     Ok(Outcome {
+        set: set.name.to_owned(),
         seed,
-        accuracy,
-        low: interval.low * 100.0,
-        high: interval.high * 100.0,
-        n: test.len() as u64,
-        frozen,
-        seconds,
-        samples_per_s: speed,
+        key,
+        n_train: set.train.len(),
+        n: judged["n"].as_u64().unwrap_or_default(),
+        accuracy: percent(number(&judged, "accuracy")?),
+        interval: [percent(number(accuracy, "low")?), percent(number(accuracy, "high")?)],
+        macro_f1: percent(number(&judged, "macro_f1")?),
+        in_scope: maybe("in_scope_accuracy"),
+        out_of_scope_recall: maybe("out_of_scope_recall"),
+        seconds: number(&trained, "seconds")?,
+        samples_per_s: number(&trained, "samples_per_s")?,
     })
 }
 
-/// Fits a head on what the encoder makes of the examples before training.
-fn start_head(network: &mut Network, learn: &[Example], parts: &Split) -> Result<()> {
-    let mut pass = Pass::default();
-    let mut vectors = Vec::new();
-    for part in learn.chunks(32) {
-        vectors.extend_from_slice(network.vectors_of(&Batch::new(part), &mut pass));
-    }
-    let embeddings = Matrix::new(network.width(), vectors)?;
-    let labels: Vec<usize> = learn.iter().map(class).collect();
-    let labelled =
-        Labelled { embeddings: &embeddings, labels: &labels, places: &parts.places, classes: &parts.classes };
-    let head = HeadParams::default().check()?.fit(labelled)?.head;
-    network.set_head(head.weights(), head.bias())
+/// What `pilot run` says about an artifact on a file; `more` may name the label of what is out of scope.
+pub(super) fn judge(model: &str, test: &str, more: &[&str], models: &str, tmp: &Path) -> Result<serde_json::Value> {
+    let out = tempfile::tempdir_in(tmp).map_err(|e| Error::data(format!("make a folder: {e}")))?;
+    let out = out.path().join("pilot").display().to_string();
+    let start = ["--models-dir", models, "--json", "pilot", "run", "--model", model, "--data", test, "--out", &out];
+    let scope = if more.first() == Some(&"--out-of-scope") { more } else { &[] };
+    let printed = last_line(&process::run(tmp, &[&start[..], scope].concat())?)?;
+    let judged = printed["models"].as_object().and_then(|all| all.values().next().cloned());
+    judged.ok_or_else(|| Error::internal("read what the pilot printed: it has no model"))
 }
 
-fn class(example: &Example) -> usize {
-    match &example.target {
-        Target::Class(class) => *class,
-        Target::Labels(_) | Target::Values(_) | Target::Tokens(_) => usize::MAX,
-    }
+fn kept(file: &Path) -> Result<Vec<Outcome>> {
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::data(format!("read {}: {e}", file.display()))),
+    };
+    // The last line may have been cut off.
+    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
-/// Per cent and number of right answers.
-fn accuracy(network: &Network, test: &[Example]) -> (f64, u64) {
-    let mut pass = Pass::default();
-    let mut right = 0;
-    for part in test.chunks(32) {
-        let outputs = network.outputs_of(&Batch::new(part), &mut pass);
-        for (row, example) in outputs.chunks_exact(network.outputs()).zip(part) {
-            let best = row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(i, _)| i);
-            right += u64::from(best == Some(class(example)));
+fn keep(file: Option<&Path>, outcome: &Outcome) -> Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    let failed = |e: &dyn std::fmt::Display| Error::data(format!("write {}: {e}", file.display()));
+    let line = serde_json::to_string(outcome).map_err(|e| failed(&e))?;
+    let mut out = std::fs::OpenOptions::new().create(true).append(true).open(file).map_err(|e| failed(&e))?;
+    out.write_all(format!("{line}\n").as_bytes()).and_then(|()| out.sync_all()).map_err(|e| failed(&e))
+}
+
+fn say(o: &Outcome) {
+    let maybe = |x: Option<f64>| x.map_or_else(String::new, |x| format!("{x:.2}%"));
+    println!(
+        "{:<22} {:>5} {:>7} {:>6} {:>8.2}% {:>15} {:>9} {:>9} {:>8.0} {:>9.1}",
+        o.set,
+        o.seed,
+        o.n_train,
+        o.n,
+        o.accuracy,
+        format!("[{:.2}, {:.2}]", o.interval[0], o.interval[1]),
+        maybe(o.in_scope),
+        maybe(o.out_of_scope_recall),
+        o.seconds,
+        o.samples_per_s
+    );
+}
+
+/// Means over the seeds, with their 95 % interval (Student's t) where there are several, printed and given back.
+fn means(quality: &[Outcome]) -> serde_json::Map<String, serde_json::Value> {
+    let mut means = serde_json::Map::new();
+    for name in SETS {
+        let of: Vec<&Outcome> = quality.iter().filter(|o| o.set == name).collect();
+        let mut add = |figure: String, values: Vec<f64>| {
+            if values.is_empty() {
+                return;
+            }
+            let mean = understudy_stats::mean::mean(&values, 0.95);
+            match values.len() {
+                1 => println!("{figure:<28} {:>7.2}, one seed", mean.estimate),
+                n => println!("{figure:<28} {:>7.2} [{:.2}, {:.2}] over {n} seeds", mean.estimate, mean.low, mean.high),
+            }
+            if values.len() > 1 {
+                means.insert(format!("{figure}_interval"), vec![mean.low, mean.high].into());
+            }
+            means.insert(figure, mean.estimate.into());
+        };
+        if of.iter().any(|o| o.in_scope.is_some()) {
+            add(format!("{name}_in_scope"), of.iter().filter_map(|o| o.in_scope).collect());
+            add(format!("{name}_oos_recall"), of.iter().filter_map(|o| o.out_of_scope_recall).collect());
+        } else {
+            add(name.to_owned(), of.iter().map(|o| o.accuracy).collect());
         }
     }
-    (100.0 * right as f64 / test.len() as f64, right)
-}
-
-struct Stopwatch(Instant);
-
-impl Clock for Stopwatch {
-    fn now(&self) -> Timestamp {
-        Timestamp(0)
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.0.elapsed()
-    }
+    means
 }

@@ -45,7 +45,7 @@ pub(crate) struct RunArgs {
     /// What is asked of the models
     #[arg(long, value_enum, default_value_t = TaskArg::Classify)]
     task: TaskArg,
-    /// Rows to learn from and to take examples from [default: half of --data, by content]
+    /// Rows to learn from and to take examples from [default: half of --data, by content, where a model needs some]
     #[arg(long, value_name = "FILE")]
     train: Option<String>,
     #[command(flatten)]

@@ -3,6 +3,7 @@
 use super::RunArgs;
 use crate::{
     commands::{Context, pilot::data as open},
+    contenders::WORDS,
     terminal::note,
 };
 use std::{
@@ -11,6 +12,7 @@ use std::{
 };
 use understudy_core::{Error, Result, Seed, hash::unit_interval};
 use understudy_dataset::{Dataset, Part, Row, Shares, leakage, part_of, summarise};
+use understudy_model::{artifact::MANIFEST, catalogue::Kind, installed};
 use understudy_pilot::run::Task;
 
 /// Share of the rows that are measured on when there is no file of training rows.
@@ -55,7 +57,7 @@ impl Material {
                 facts.push(("training rows".to_owned(), format!("{} in {file}", train.rows.len())));
                 train
             }
-            None => divide(&mut data, args, task, &mut facts)?,
+            None => divide(&mut data, args, learns(args, task, context)?, &mut facts)?,
         };
         free_of_leaks(&mut train, &data, &mut facts);
         fit_to(task, &mut data.rows);
@@ -93,13 +95,27 @@ impl Material {
     }
 }
 
-/// Without a file of training rows, half of a classification's rows train.
-fn divide(data: &mut Dataset, args: &RunArgs, task: Task, facts: &mut Vec<(String, String)>) -> Result<Dataset> {
-    let learns = |name: &String| !name.starts_with("recorded:") && !name.contains(":zero-shot");
-    let wanted =
-        args.shots > 0 || (task == Task::Classify && (args.models.is_empty() || args.models.iter().any(learns)));
+/// True when one of the models learns from rows, or shows some in its prompts. An artifact has learned already.
+fn learns(args: &RunArgs, task: Task, context: &Context) -> Result<bool> {
+    if args.shots > 0 || (task == Task::Classify && args.models.is_empty()) {
+        return Ok(true);
+    }
+    for wish in args.models.iter().filter(|_| task == Task::Classify) {
+        let name = wish.split_once('@').map_or(wish.as_str(), |(name, _)| name);
+        let (base, variant) = name.split_once(':').unwrap_or((name, ""));
+        let found = installed::find(&context.models_dir, base)?;
+        let frozen = found.is_some_and(|model| model.kind == Kind::Encoder) && variant != "zero-shot";
+        if name == WORDS || (frozen && !Path::new(name).join(MANIFEST).exists()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Without a file of training rows, half of the rows train where a model learns.
+fn divide(data: &mut Dataset, args: &RunArgs, learns: bool, facts: &mut Vec<(String, String)>) -> Result<Dataset> {
     let mut train = Dataset { rows: Vec::new(), ..data.clone() };
-    if !wanted {
+    if !learns {
         return Ok(train);
     }
     let shares = Shares::new(0.0, TEST_SHARE)?;
