@@ -25,3 +25,6 @@ pub mod table;
 mod temperature;
 mod tensors;
 pub mod words;
+
+#[cfg(test)]
+mod tests;

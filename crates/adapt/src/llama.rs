@@ -8,16 +8,15 @@
 mod agreement;
 mod artifact;
 mod batch;
-mod checkpoint;
 mod config;
 mod dense;
 mod gguf;
 mod gguf_write;
+mod learner;
 mod lora;
 mod network;
 mod params;
 mod pass;
-mod run;
 mod save;
 mod weights;
 
@@ -25,11 +24,11 @@ pub use agreement::Agreement;
 pub use artifact::{NewAdapted, write};
 pub use batch::{Batch, Example};
 pub use config::LlamaConfig;
+pub use learner::fit;
 pub use lora::{LlamaLora, LlamaTarget};
 pub use network::LlamaNetwork;
 pub use params::{CheckedLlamaParams, LlamaParams};
 pub use pass::Pass;
-pub use run::{Adapted, Data, fit};
 pub use weights::Weights;
 
 #[cfg(test)]

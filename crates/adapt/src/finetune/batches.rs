@@ -37,13 +37,13 @@ pub(super) fn grouped(examples: &[Example], together: usize, seed: Seed, epoch: 
     groups.concat()
 }
 
-/// Cuts a batch into passes of at most `tokens` tokens, each with at least one example.
-pub(super) fn passes<'e>(batch: &[&'e Example], tokens: usize) -> Vec<Vec<&'e Example>> {
-    let mut passes: Vec<Vec<&Example>> = Vec::new();
+/// Cuts a batch into passes of at most `most` tokens, each with at least one example.
+pub(super) fn passes<'e, E>(batch: &[&'e E], tokens: impl Fn(&E) -> usize, most: usize) -> Vec<Vec<&'e E>> {
+    let mut passes: Vec<Vec<&E>> = Vec::new();
     let mut used = 0;
     for example in batch {
-        let n = example.tokens();
-        if passes.is_empty() || used + n > tokens {
+        let n = tokens(example);
+        if passes.is_empty() || used + n > most {
             passes.push(Vec::new());
             used = 0;
         }
@@ -89,7 +89,7 @@ mod tests {
         let examples: Vec<Example> = [5, 5, 30, 1, 9, 10, 1].into_iter().map(example).collect();
         let batch: Vec<&Example> = examples.iter().collect();
         let sizes: Vec<Vec<usize>> =
-            passes(&batch, 10).iter().map(|pass| pass.iter().map(|e| e.tokens()).collect()).collect();
+            passes(&batch, Example::tokens, 10).iter().map(|pass| pass.iter().map(|e| e.tokens()).collect()).collect();
         assert_eq!(sizes, [vec![5, 5], vec![30], vec![1, 9], vec![10], vec![1]]);
     }
 }

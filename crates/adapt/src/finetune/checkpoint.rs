@@ -1,74 +1,52 @@
 //! The whole state of a run in one file, replaced in one step: a run that was killed at any moment finds the last whole
 //! one and goes on to the same final numbers.
 
-use crate::encoder::{Network, Target};
+use crate::finetune::learner::{Learner, Tunable};
 use crate::finetune::optimiser::Optimiser;
-use crate::finetune::params::FinetuneParams;
-use crate::finetune::run::{self, State};
-use crate::tensors::{self, Data, Tensor, floats};
+use crate::finetune::progress::Data;
+use crate::finetune::run::{Best, State};
+use crate::tensors::{self, Data as Numbers, Tensor, floats};
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 use std::{fs, path::Path};
 use understudy_core::{Error, Result, Seed, hash::hex};
 
 /// What must be the same for a checkpoint to be of this run: parameters, seed, examples, starting weights.
-pub(super) fn fingerprint(
-    params: &FinetuneParams,
-    network: &Network,
-    data: &run::Data<'_>,
-    seed: Seed,
-) -> Result<String> {
+pub(super) fn fingerprint<L: Learner>(learner: &L, data: &Data<'_, L::Example>, seed: Seed) -> Result<String> {
     let mut hash = Sha256::new();
-    let json = serde_json::to_vec(params).map_err(|e| Error::internal(format!("write training parameters: {e}")))?;
-    hash.update(&json);
+    hash.update(learner.fingerprint()?);
     hash.update(seed.0.to_le_bytes());
     for part in [data.train, data.held_out] {
         hash.update((part.len() as u64).to_le_bytes());
-        for example in part {
-            for window in &example.windows {
-                hash.update((window.len() as u64).to_le_bytes());
-                window.iter().for_each(|id| hash.update(id.to_le_bytes()));
-            }
-            match &example.target {
-                Target::Class(class) => hash.update((*class as u64).to_le_bytes()),
-                Target::Labels(x) | Target::Values(x) => x.iter().for_each(|x| hash.update(x.to_le_bytes())),
-                Target::Tokens(classes) => {
-                    classes.iter().for_each(|c| hash.update(c.map_or(u64::MAX, |c| c as u64).to_le_bytes()));
-                }
-            }
-        }
+        part.iter().for_each(|example| L::describe(example, &mut hash));
     }
-    if let Some(guide) = data.guide {
-        hash.update(guide.fingerprint());
-    }
-    hash.update(network.digest(|_| true));
-    hash.update(network.hash());
     Ok(hex(&hash.finalize()))
 }
 
 /// Writes the state beside `path`, syncs it and moves it there.
-pub(super) fn write(path: &Path, network: &Network, state: &State, fingerprint: &str) -> Result<()> {
+pub(super) fn write(path: &Path, network: &impl Tunable, state: &State, fingerprint: &str) -> Result<()> {
     let failed = |e: std::io::Error| Error::data(format!("write checkpoint {}: {e}", path.display()));
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
     fs::create_dir_all(folder).map_err(failed)?;
-    let json = serde_json::to_string(&state.records).map_err(|e| Error::internal(format!("write checkpoint: {e}")))?;
+    let json = |value: serde_json::Result<String>| value.map_err(|e| Error::internal(format!("write checkpoint: {e}")));
+    let bits: Vec<u64> = state.losses.iter().map(|loss| loss.to_bits()).collect();
     let meta = [
         ("fingerprint", fingerprint.to_owned()),
         ("step", state.optimiser.step.to_string()),
         ("elapsed_ms", state.elapsed_ms.to_string()),
         ("since_best", state.since_best.to_string()),
         ("best_step", state.best.as_ref().map_or(String::new(), |best| best.step.to_string())),
-        ("loss_bits", state.loss.to_bits().to_string()),
-        ("records", json),
+        ("loss_bits", json(serde_json::to_string(&bits))?),
+        ("records", json(serde_json::to_string(&state.records))?),
     ];
     let meta: Vec<(&str, &str)> = meta.iter().map(|(key, value)| (*key, value.as_str())).collect();
     let mut all = Vec::new();
     let mut add = |kind: &str, index: usize, values| {
         let values: &[f32] = values;
-        all.push(Tensor { name: format!("{kind}.{index}"), shape: vec![values.len()], data: Data::F32(values) });
+        all.push(Tensor { name: format!("{kind}.{index}"), shape: vec![values.len()], data: Numbers::F32(values) });
     };
     for (index, parameter) in network.parameters().iter().enumerate().filter(|(_, p)| p.trained()) {
         add("weight", index, parameter.values());
@@ -87,11 +65,11 @@ pub(super) fn write(path: &Path, network: &Network, state: &State, fingerprint: 
     fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
 }
 
-/// Reads a checkpoint into `network` and `state`; false when there is none.
-pub(super) fn read(path: &Path, network: &mut Network, state: &mut State, fingerprint: &str) -> Result<bool> {
+/// Reads a checkpoint into `network` and `state`; leaves them as they are when there is none.
+pub(super) fn read(path: &Path, network: &mut impl Tunable, state: &mut State, fingerprint: &str) -> Result<()> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(Error::data(format!("read checkpoint {}: {e}", path.display()))),
     };
     let damaged =
@@ -113,12 +91,13 @@ pub(super) fn read(path: &Path, network: &mut Network, state: &mut State, finger
         let values = file.tensor(&name).map(|t| floats(t.data())).map_err(|e| damaged(format!("{name}: {e}")))?;
         if values.len() == n { Ok(values) } else { Err(damaged(format!("{name} has {} numbers", values.len()))) }
     };
-    let Optimiser { step, moments, averages } = &mut state.optimiser;
+    let Optimiser { step, moments, averages, .. } = &mut state.optimiser;
     *step = number("step")?;
     state.elapsed_ms = number("elapsed_ms")?;
     state.since_best =
         usize::try_from(number("since_best")?).map_err(|_| damaged("`since_best` is too large".into()))?;
-    state.loss = f64::from_bits(number("loss_bits")?);
+    let bits: Vec<u64> = serde_json::from_str(field("loss_bits")?).map_err(|e| damaged(e.to_string()))?;
+    state.losses = bits.into_iter().map(f64::from_bits).collect();
     state.records = serde_json::from_str(field("records")?).map_err(|e| damaged(e.to_string()))?;
     let best_step = field("best_step")?.parse().ok();
     let mut best = vec![Vec::new(); network.parameters().len()];
@@ -137,14 +116,13 @@ pub(super) fn read(path: &Path, network: &mut Network, state: &mut State, finger
             best[index] = tensor("best", index, n)?;
         }
     }
-    network.refresh();
     state.best = match best_step {
         None => None,
         Some(step) => {
             let evaluation = state.records.iter().find(|record| record.step == step).and_then(|record| record.held_out);
             let evaluation = evaluation.ok_or_else(|| damaged(format!("step {step} was never evaluated")))?;
-            Some(super::run::Best { step, evaluation, weights: best })
+            Some(Best { step, evaluation, weights: best })
         }
     };
-    Ok(true)
+    Ok(())
 }

@@ -1,9 +1,8 @@
 //! How good a network is on examples it does not learn from.
 
-use crate::encoder::{Batch, Example, Network, Objective, Pass, Target};
 use crate::finetune::batches::passes;
+use crate::finetune::learner::{Judged, Learner};
 use serde::{Deserialize, Serialize};
-use understudy_kernels::train::Loss;
 
 /// Quality on a set of examples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -28,38 +27,16 @@ impl Evaluation {
 }
 
 /// Measures a network.
-pub(super) fn evaluate(
-    network: &Network,
-    examples: &[Example],
-    objective: &Objective,
-    pass_tokens: usize,
-    pass: &mut Pass,
-) -> Evaluation {
-    let all: Vec<&Example> = examples.iter().collect();
-    let (mut loss, mut right, mut n) = (Loss::default(), 0u64, 0u64);
-    for part in passes(&all, pass_tokens) {
-        let batch = Batch::new(part.iter().copied());
-        loss += network.loss(&batch, objective, pass);
-        let classes = part.iter().flat_map(|example| match &example.target {
-            Target::Class(class) => vec![Some(*class)],
-            Target::Tokens(classes) => classes.clone(),
-            Target::Labels(_) | Target::Values(_) => Vec::new(),
-        });
-        for (row, class) in pass.outputs().chunks_exact(network.outputs()).zip(classes) {
-            if let Some(class) = class {
-                n += 1;
-                right += u64::from(likeliest(row) == class);
-            }
-        }
+pub(super) fn evaluate<L: Learner>(learner: &mut L, examples: &[L::Example], pass_tokens: usize) -> Evaluation {
+    let all: Vec<&L::Example> = examples.iter().collect();
+    let mut sum = Judged::default();
+    for part in passes(&all, L::tokens, pass_tokens) {
+        let Judged { loss, right, n } = learner.judge(&part);
+        sum.loss += loss;
+        sum.right += right;
+        sum.n += n;
     }
-    let accuracy = (n > 0).then(|| right as f64 / n as f64);
-    let n = if n > 0 { n } else { examples.len() as u64 };
-    Evaluation { loss: loss.sum / loss.weight.max(f64::MIN_POSITIVE), accuracy, n }
-}
-
-/// Position of the greatest number, the first of equals.
-fn likeliest(row: &[f32]) -> usize {
-    let best =
-        row.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (i, x)| if *x > best.1 { (i, *x) } else { best });
-    best.0
+    let accuracy = (sum.n > 0).then(|| sum.right as f64 / sum.n as f64);
+    let n = if sum.n > 0 { sum.n } else { examples.len() as u64 };
+    Evaluation { loss: sum.loss.sum / sum.loss.weight.max(f64::MIN_POSITIVE), accuracy, n }
 }

@@ -1,13 +1,22 @@
-//! The optimiser over a network's trained parameters: one group for each, with its own rate and decay.
+//! The optimiser over a network's trained parameters: each with its own rate and decay.
 
-use crate::encoder::{Gradients, Kind, Network};
-use crate::finetune::params::FinetuneParams;
+use crate::encoder::{Gradients, Parameter};
+use crate::finetune::learner::Tunable;
 use rayon::prelude::*;
 use understudy_core::{Error, Result};
 use understudy_kernels::train::{AdamW, Moments};
 
 /// Numbers that one thread averages at a time.
 const BLOCK: usize = 1 << 14;
+
+/// How fast a parameter learns.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pull {
+    /// Highest learning rate.
+    pub(crate) rate: f64,
+    /// Decoupled weight decay.
+    pub(crate) decay: f64,
+}
 
 /// The state of training: what a checkpoint holds beside the weights.
 #[derive(Clone)]
@@ -17,19 +26,26 @@ pub struct Optimiser {
     pub(super) moments: Vec<Moments>,
     /// Averages over the weights of all steps; empty when there is no averaging.
     pub(super) averages: Vec<Vec<f32>>,
+    pulls: Vec<Pull>,
+    /// The gradient is shortened to this norm; 0 for never.
+    clip: f64,
+    /// Decay of the averages.
+    average: f64,
 }
 
 impl Optimiser {
     /// The state before the first step.
-    #[must_use]
-    pub fn new(network: &Network, params: &FinetuneParams) -> Self {
+    pub(crate) fn new(network: &impl Tunable, pull: impl Fn(&Parameter) -> Pull, clip: f64, average: f64) -> Self {
         let parameters = network.parameters();
-        let moments = |p: &crate::encoder::Parameter| Moments::zeros(if p.trained() { p.values().len() } else { 0 });
-        let average = |p: &crate::encoder::Parameter| if p.trained() { p.values().to_vec() } else { Vec::new() };
+        let moments = |p: &Parameter| Moments::zeros(if p.trained() { p.values().len() } else { 0 });
+        let start = |p: &Parameter| if p.trained() { p.values().to_vec() } else { Vec::new() };
         Self {
             step: 0,
             moments: parameters.iter().map(moments).collect(),
-            averages: if params.average > 0.0 { parameters.iter().map(average).collect() } else { Vec::new() },
+            averages: if average > 0.0 { parameters.iter().map(start).collect() } else { Vec::new() },
+            pulls: parameters.iter().map(pull).collect(),
+            clip,
+            average,
         }
     }
 
@@ -37,13 +53,7 @@ impl Optimiser {
     ///
     /// # Errors
     /// `Invalid` when the gradient is not finite.
-    pub fn update(
-        &mut self,
-        network: &mut Network,
-        gradients: &mut Gradients,
-        params: &FinetuneParams,
-        factor: f64,
-    ) -> Result<f64> {
+    pub fn update(&mut self, network: &mut impl Tunable, gradients: &mut Gradients, factor: f64) -> Result<f64> {
         gradients.settle();
         let norm = gradients.norm();
         if !norm.is_finite() {
@@ -51,33 +61,24 @@ impl Optimiser {
         }
         self.step += 1;
         #[expect(clippy::cast_possible_truncation, reason = "a factor of at most 1")]
-        let scale = if params.clip > 0.0 { (params.clip / (norm + 1e-6)).min(1.0) as f32 } else { 1.0 };
-        let top = network.layers() + 1;
-        for index in 0..network.parameters().len() {
-            let parameter = &network.parameters()[index];
-            if !parameter.trained() {
+        let scale = if self.clip > 0.0 { (self.clip / (norm + 1e-6)).min(1.0) as f32 } else { 1.0 };
+        for (index, (moments, pull)) in self.moments.iter_mut().zip(&self.pulls).enumerate() {
+            if !network.parameters()[index].trained() {
                 continue;
             }
-            let below = i32::try_from(top - parameter.depth()).unwrap_or(i32::MAX);
-            let rate = match below {
-                0 => params.head_rate,
-                below => params.rate * params.layer_decay.powi(below - 1),
-            };
-            let decay = if parameter.kind() == Kind::Bias { 0.0 } else { params.weight_decay };
-            let (grad, moments) = (gradients.get(index), &mut self.moments[index]);
-            let weights = network.values_mut(index);
-            AdamW::default().step(weights, grad, moments, rate * factor, decay, scale, self.step);
+            let (weights, grad) = (network.values_mut(index), gradients.get(index));
+            AdamW::default().step(weights, grad, moments, pull.rate * factor, pull.decay, scale, self.step);
         }
         network.refresh();
-        self.average(network, params);
+        self.average(network);
         Ok(norm)
     }
 
-    fn average(&mut self, network: &Network, params: &FinetuneParams) {
+    fn average(&mut self, network: &impl Tunable) {
         // Early steps count for less than the decay says, or the start would weigh on a short run.
         let warm = (1.0 + self.step as f64) / (10.0 + self.step as f64);
         #[expect(clippy::cast_possible_truncation, reason = "a share")]
-        let keep = params.average.min(warm) as f32;
+        let keep = self.average.min(warm) as f32;
         for (average, parameter) in self.averages.iter_mut().zip(network.parameters()) {
             let blocks = average.par_chunks_mut(BLOCK).zip(parameter.values().par_chunks(BLOCK));
             blocks.for_each(|(average, weights)| {
@@ -88,7 +89,7 @@ impl Optimiser {
 
     /// Exchanges the network's weights for their averages, and back when called again. Without averaging it does
     /// nothing.
-    pub(super) fn swap(&mut self, network: &mut Network) {
+    pub(super) fn swap(&mut self, network: &mut impl Tunable) {
         if self.averages.is_empty() {
             return;
         }

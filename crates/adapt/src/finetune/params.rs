@@ -1,6 +1,7 @@
 //! How to fine-tune.
 
 use crate::encoder::Objective;
+use crate::finetune::pace::{Pace, at_least_zero, positive, share};
 use crate::finetune::schedule::Schedule;
 use serde::{Deserialize, Serialize};
 use understudy_core::{Error, Result};
@@ -73,28 +74,16 @@ impl FinetuneParams {
     /// # Errors
     /// `Invalid`, naming the field at fault.
     pub fn check(self) -> Result<CheckedFinetuneParams> {
-        let positive = |x: f64| x.is_finite() && x > 0.0;
-        let share = |x: f64| (0.0..1.0).contains(&x);
-        let checks = [
-            ("epochs", self.epochs > 0, "it must be at least 1"),
-            ("batch", self.batch > 0, "it must be at least 1"),
-            ("pass_tokens", self.pass_tokens > 0, "it must be at least 1"),
+        self.pace().check(&[
             ("rate", positive(self.rate), "it must be a positive number"),
             ("head_rate", positive(self.head_rate), "it must be a positive number"),
             ("layer_decay", positive(self.layer_decay) && self.layer_decay <= 1.0, "it must be in (0, 1]"),
-            ("weight_decay", self.weight_decay.is_finite() && self.weight_decay >= 0.0, "it must not be negative"),
-            ("warmup", share(self.warmup), "it must be in [0, 1)"),
-            ("clip", self.clip.is_finite() && self.clip >= 0.0, "it must not be negative"),
+            ("weight_decay", at_least_zero(self.weight_decay), "it must not be negative"),
+            ("clip", at_least_zero(self.clip), "it must not be negative"),
             ("dropout", share(self.dropout.into()), "it must be in [0, 1)"),
             ("head_dropout", share(self.head_dropout.into()), "it must be in [0, 1)"),
             ("average", share(self.average), "it must be in [0, 1)"),
-            ("seconds", self.seconds.is_finite() && self.seconds >= 0.0, "it must not be negative"),
-        ];
-        for (field, fine, what) in checks {
-            if !fine {
-                return Err(Error::invalid(format!("use training parameter `{field}`: {what}")).with_param(field));
-            }
-        }
+        ])?;
         let wrong_objective = match &self.objective {
             Objective::Classes { smoothing, weights } => !share(*smoothing) || !weighted(weights),
             Objective::Teacher { temperature } => !positive(*temperature),
@@ -107,6 +96,11 @@ impl FinetuneParams {
             return Err(Error::invalid(format!("use training parameter `objective`: {what}")).with_param("objective"));
         }
         Ok(CheckedFinetuneParams(self))
+    }
+
+    pub(crate) fn pace(&self) -> Pace {
+        let Self { epochs, batch, pass_tokens, warmup, schedule, patience, seconds, .. } = *self;
+        Pace { epochs, batch, pass_tokens, warmup, schedule, patience, seconds }
     }
 }
 

@@ -1,26 +1,8 @@
 use super::*;
-use crate::encoder::{Example, HeadShape, Level, LoraParams, Network, NetworkOptions, Objective, Scope, Target};
-use std::{
-    ops::ControlFlow,
-    path::Path,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
-use understudy_core::{Clock, ErrorKind, Result, Seed, Timestamp};
-
-/// A clock that goes on by a second each time it is read.
-#[derive(Default)]
-struct Ticks(AtomicU64);
-
-impl Clock for Ticks {
-    fn now(&self) -> Timestamp {
-        Timestamp(0)
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::from_secs(self.0.fetch_add(1, Ordering::Relaxed))
-    }
-}
+use crate::encoder::{Example, HeadShape, Level, LoraParams, Network, NetworkOptions, Scope, Target};
+use crate::tests::Ticks;
+use std::{ops::ControlFlow, path::Path, time::Duration};
+use understudy_core::{ErrorKind, Result, Seed};
 
 fn network(scope: Scope) -> Network {
     let head = HeadShape { outputs: 3, hidden: None, level: Level::UnitVector };
@@ -60,11 +42,11 @@ fn fit(
     threads: usize,
     file: Option<&Path>,
     progress: Watch<'_>,
-) -> Result<Finetuned> {
+) -> Result<Finetuned<Network>> {
     let (train, held_out) = (texts(90, 1), texts(30, 2));
     let checkpoints = file.map(|path| Checkpoints { path, every: Duration::from_secs(1) });
     let run = Run { clock: &Ticks::default(), threads, progress, checkpoints };
-    params.check()?.fit(network(scope), Data { train: &train, held_out: &held_out, guide: None }, Seed(3), run)
+    params.check()?.fit(network(scope), Data { train: &train, held_out: &held_out }, Seed(3), run)
 }
 
 fn go_on(_: &Progress) -> ControlFlow<()> {
@@ -82,7 +64,7 @@ fn a_network_learns_and_the_best_weights_are_kept() {
             ControlFlow::Continue(())
         };
         let params = FinetuneParams { epochs: 20, patience: 0, ..params() };
-        let done = fit(params, scope.clone(), 2, None, &mut watch).unwrap();
+        let done = fit(params.clone(), scope.clone(), 2, None, &mut watch).unwrap();
         let best = done.history.iter().find(|record| record.step == done.kept_step).unwrap().held_out.unwrap();
         println!("{scope:?}: accuracy {:?} at step {} of {}", best.accuracy, done.kept_step, done.steps);
         let (first, last) = (done.history[0].loss, done.history[done.history.len() - 1].loss);
@@ -90,14 +72,9 @@ fn a_network_learns_and_the_best_weights_are_kept() {
         let accuracies = done.history.iter().filter_map(|record| record.held_out?.accuracy);
         assert!(accuracies.fold(0.0, f64::max) <= best.accuracy.unwrap());
         assert_eq!((done.ended, done.steps), (Ended::Finished, 120));
-        let mut pass = crate::encoder::Pass::default();
-        let again = evaluate::evaluate(&done.network, &texts(30, 2), &params_objective(), 4096, &mut pass);
+        let again = encoders::evaluation(done.network, &params, &texts(30, 2));
         assert!((again.loss - best.loss).abs() < 1e-6, "the kept weights are those that were evaluated");
     }
-}
-
-fn params_objective() -> Objective {
-    params().objective
 }
 
 #[test]
@@ -195,7 +172,7 @@ fn wrong_parameters_and_examples_are_named() {
     ] {
         let train = [texts(2, 1), vec![example]].concat();
         let run = Run { clock: &Ticks::default(), threads: 1, progress: &mut go_on, checkpoints: None };
-        let data = Data { train: &train, held_out: &[], guide: None };
+        let data = Data { train: &train, held_out: &[] };
         let error = params().check().unwrap().fit(network(FULL), data, Seed(0), run).err().unwrap();
         assert!(error.message().contains(says) && error.message().contains("example 3"), "{error}");
     }

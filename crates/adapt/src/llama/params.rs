@@ -1,8 +1,8 @@
 //! How to fine-tune.
 
-use crate::finetune::Schedule;
+use crate::finetune::{Pace, Schedule, at_least_zero, positive};
 use serde::{Deserialize, Serialize};
-use understudy_core::{Error, Result};
+use understudy_core::Result;
 
 /// How to fine-tune a generative model, unchecked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,23 +55,17 @@ impl LlamaParams {
     /// # Errors
     /// `Invalid`, naming the field at fault.
     pub fn check(self) -> Result<CheckedLlamaParams> {
-        let at_least_zero = |x: f64| x.is_finite() && x >= 0.0;
-        let checks = [
-            ("epochs", self.epochs > 0, "it must be at least 1"),
-            ("batch", self.batch > 0, "it must be at least 1"),
-            ("pass_tokens", self.pass_tokens > 0, "it must be at least 1"),
-            ("rate", self.rate.is_finite() && self.rate > 0.0, "it must be a positive number"),
+        self.pace().check(&[
+            ("rate", positive(self.rate), "it must be a positive number"),
             ("weight_decay", at_least_zero(self.weight_decay), "it must not be negative"),
-            ("warmup", (0.0..1.0).contains(&self.warmup), "it must be in [0, 1)"),
             ("clip", at_least_zero(self.clip), "it must not be negative"),
-            ("seconds", at_least_zero(self.seconds), "it must not be negative"),
-        ];
-        for (field, fine, what) in checks {
-            if !fine {
-                return Err(Error::invalid(format!("use training parameter `{field}`: {what}")).with_param(field));
-            }
-        }
+        ])?;
         Ok(CheckedLlamaParams(self))
+    }
+
+    pub(crate) fn pace(&self) -> Pace {
+        let Self { epochs, batch, pass_tokens, warmup, schedule, patience, seconds, .. } = *self;
+        Pace { epochs, batch, pass_tokens, warmup, schedule, patience, seconds }
     }
 }
 

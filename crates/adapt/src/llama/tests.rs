@@ -2,29 +2,11 @@
 
 use super::*;
 use crate::encoder::Gradients;
-use crate::finetune::{Checkpoints, Ended, Progress, Run};
+use crate::finetune::{Checkpoints, Data, Ended, Finetuned, Progress, Run};
 use crate::llama::weights::{LayerWeights, Linear};
-use std::{
-    ops::ControlFlow,
-    path::Path,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
-use understudy_core::{Clock, ErrorKind, Result, Seed, Timestamp};
-
-/// A clock that goes on by a second each time it is read.
-#[derive(Default)]
-struct Ticks(AtomicU64);
-
-impl Clock for Ticks {
-    fn now(&self) -> Timestamp {
-        Timestamp(0)
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::from_secs(self.0.fetch_add(1, Ordering::Relaxed))
-    }
-}
+use crate::tests::Ticks;
+use std::{ops::ControlFlow, path::Path, time::Duration};
+use understudy_core::{ErrorKind, Result, Seed};
 
 /// A stream of reproducible numbers in [−1, 1).
 fn noise(seed: u64) -> impl FnMut(usize, f32) -> Vec<f32> {
@@ -164,7 +146,12 @@ fn texts_in_one_batch_do_not_see_each_other() {
 /// What a run is cut off by.
 type Watch<'a> = &'a mut (dyn FnMut(&Progress) -> ControlFlow<()> + Send);
 
-fn train(threads: usize, checkpoint: Option<&Path>, epochs: usize, watch: Watch<'_>) -> Result<Adapted> {
+fn train(
+    threads: usize,
+    checkpoint: Option<&Path>,
+    epochs: usize,
+    watch: Watch<'_>,
+) -> Result<Finetuned<LlamaNetwork>> {
     let all = examples(60);
     let params = LlamaParams { epochs, batch: 8, pass_tokens: 40, rate: 1e-2, ..LlamaParams::default() }.check()?;
     let clock = Ticks::default();
@@ -174,7 +161,7 @@ fn train(threads: usize, checkpoint: Option<&Path>, epochs: usize, watch: Watch<
     fit(&params, network(false, small()), data, Seed(1), run)
 }
 
-fn numbers(adapted: &Adapted) -> Vec<u32> {
+fn numbers(adapted: &Finetuned<LlamaNetwork>) -> Vec<u32> {
     adapted.network.parameters().iter().flat_map(|p| p.values().iter().map(|x| x.to_bits())).collect()
 }
 

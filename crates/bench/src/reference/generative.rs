@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use std::{fs, ops::ControlFlow, path::PathBuf, time::Duration};
 use understudy_adapt::{
     encoder::Gradients,
-    finetune::{Progress, Run},
-    llama::{Batch, Data, Example, LlamaLora, LlamaNetwork, LlamaParams, Pass, Weights, fit},
+    finetune::{Data, Progress, Run},
+    llama::{Batch, Example, LlamaLora, LlamaNetwork, LlamaParams, Pass, Weights, fit},
 };
 use understudy_core::{Clock, Error, Result, Seed, Timestamp};
 

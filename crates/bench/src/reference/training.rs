@@ -9,7 +9,7 @@ use understudy_adapt::{
     encoder::{
         Batch, Example, Gradients, HeadShape, Level, Network, NetworkOptions, Noise, Objective, Pass, Scope, Target,
     },
-    finetune::{FinetuneParams, Optimiser},
+    finetune::FinetuneParams,
 };
 use understudy_core::{Error, Result, Seed};
 
@@ -55,7 +55,7 @@ fn run(job: &Job) -> Result<Value> {
     }
     let params = job.params.clone().check()?;
     let params = params.params();
-    let mut optimiser = Optimiser::new(&network, params);
+    let mut optimiser = params.optimiser(&network);
     let (mut gradients, mut pass) = (Gradients::new(network.parameters()), Pass::default());
     let (mut losses, mut norms, mut ms, mut first) = (Vec::new(), Vec::new(), Vec::new(), Map::new());
     for (step, texts) in job.batches.iter().enumerate() {
@@ -80,7 +80,7 @@ fn run(job: &Job) -> Result<Value> {
                 }
             }
         }
-        norms.push(optimiser.update(&mut network, &mut gradients, params, 1.0)?);
+        norms.push(optimiser.update(&mut network, &mut gradients, 1.0)?);
         ms.push(start.elapsed().as_secs_f64() * 1e3);
     }
     if let Some(out) = &job.out {

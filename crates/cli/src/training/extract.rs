@@ -118,7 +118,7 @@ fn fit(marked: Vec<Marked>, options: TrainOptions, dir: &Path, bar: &ProgressBar
     };
     let checkpoints = Some(Checkpoints { path: &checkpoint, every: CHECKPOINT });
     let run = Run { clock: &clock, threads: cores(options.threads), progress: &mut progress, checkpoints };
-    let data = Data { train: &examples, held_out: &[], guide: None };
+    let data = Data { train: &examples, held_out: &[] };
     let fitted = params.fit(network, data, options.seed, run)?;
     if fitted.ended == Ended::Interrupted {
         return Err(Error::internal("train the extractor: it was stopped"));

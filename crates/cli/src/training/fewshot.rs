@@ -191,7 +191,7 @@ fn contrasted(
     };
     let checkpoints = checkpoint.map(|path| Checkpoints { path, every: CHECKPOINT });
     let run = Run { clock: &clock, threads: cores(options.threads), progress: &mut progress, checkpoints };
-    let data = Data { train: &texts.examples, held_out: &[], guide: None };
+    let data = Data { train: &texts.examples, held_out: &[] };
     let fitted = params.fit(network, data, options.seed, run)?;
     if fitted.ended == Ended::Interrupted {
         return Err(Error::internal("train the encoder: it was stopped"));

@@ -17,10 +17,10 @@ use std::{
 };
 use understudy_adapt::{
     artifact::Existing,
-    finetune::{Checkpoints, Ended, Progress, Record, Run},
+    finetune::{Checkpoints, Data, Ended, Finetuned, Progress, Record, Run},
     llama::{
-        Adapted as Trained, Agreement, Batch, CheckedLlamaParams, Data, Example, LlamaLora, LlamaNetwork, LlamaParams,
-        NewAdapted, Pass, Weights, fit, write,
+        Agreement, Batch, CheckedLlamaParams, Example, LlamaLora, LlamaNetwork, LlamaParams, NewAdapted, Pass, Weights,
+        fit, write,
     },
 };
 use understudy_core::{Clock, Error, Message, ModelName, Result, Role, Seed, TaskName, Timestamp, hash::sha256_hex};
@@ -265,7 +265,7 @@ fn learn(
     options: &GenerativeOptions,
     checkpoint: &Path,
     bar: &ProgressBar,
-) -> Result<Trained> {
+) -> Result<Finetuned<LlamaNetwork>> {
     let clock = SystemClock::new();
     let mut progress = |now: &Progress| {
         bar.set_length(now.steps);

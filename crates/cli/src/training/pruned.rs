@@ -139,8 +139,8 @@ pub(crate) fn prune(
     let checkpoints = Some(Checkpoints { path: &checkpoint, every: CHECKPOINT });
     let run = Run { clock: &clock, threads, progress: &mut progress, checkpoints };
     let guide = Guide::new(teacher, followed(&kept.layers, &subject.folder)?, options.guide)?;
-    let data = Data { train: &train, held_out: &[], guide: Some(&guide) };
-    let fitted = params.fit(student, data, options.seed, run)?;
+    let data = Data { train: &train, held_out: &[] };
+    let fitted = params.follow(student, &guide, data, options.seed, run)?;
     if fitted.ended == Ended::Interrupted {
         return Err(Error::internal("train the pruned encoder: it was stopped"));
     }

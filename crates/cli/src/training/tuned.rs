@@ -234,7 +234,7 @@ fn learn(
     };
     let checkpoints = Some(Checkpoints { path: checkpoint, every: CHECKPOINT });
     let run = Run { clock: &clock, threads, progress: &mut progress, checkpoints };
-    let data = Data { train: &train, held_out: &held_out, guide: None };
+    let data = Data { train: &train, held_out: &held_out };
     let Finetuned { network, history, kept_step, ended, .. } = params.fit(network, data, options.seed, run)?;
     if ended == Ended::Interrupted {
         return Err(Error::internal("train the encoder: it was stopped"));

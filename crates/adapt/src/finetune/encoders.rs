@@ -1,0 +1,210 @@
+//! Encoders as learners.
+
+use crate::encoder::{
+    Batch, Example, Gradients, Guide, Guided, Kind, Network, Noise, Objective, Parameter, Pass, Target,
+};
+use crate::finetune::batches::{grouped, order};
+use crate::finetune::evaluate::Evaluation;
+use crate::finetune::learner::{At, Judged, Learner, Tunable};
+use crate::finetune::optimiser::{Optimiser, Pull};
+use crate::finetune::params::{CheckedFinetuneParams, FinetuneParams};
+use crate::finetune::progress::{Data, Finetuned, Run};
+use crate::finetune::run::train;
+use sha2::{Digest, Sha256};
+use understudy_core::{Error, Result, Seed};
+use understudy_kernels::train::Loss;
+
+impl CheckedFinetuneParams {
+    /// Fine-tunes a network.
+    ///
+    /// # Errors
+    /// `Invalid` when an example does not fit the network, there are none, the loss leaves the finite numbers, or the
+    /// checkpoint is of another run; `Data` when a checkpoint cannot be read or written.
+    pub fn fit<'a>(
+        &self,
+        network: Network,
+        data: Data<'a, Example>,
+        seed: Seed,
+        run: Run<'a>,
+    ) -> Result<Finetuned<Network>> {
+        self.train(network, None, data, seed, run)
+    }
+
+    /// The same under a teacher, which the network follows beside the examples' targets.
+    ///
+    /// # Errors
+    /// As [`Self::fit`], and `Invalid` when the teacher is of another shape.
+    pub fn follow<'a>(
+        &self,
+        network: Network,
+        guide: &Guide,
+        data: Data<'a, Example>,
+        seed: Seed,
+        run: Run<'a>,
+    ) -> Result<Finetuned<Network>> {
+        guide.fits(&network)?;
+        self.train(network, Some(guide), data, seed, run)
+    }
+
+    fn train<'a>(
+        &self,
+        network: Network,
+        guide: Option<&Guide>,
+        data: Data<'a, Example>,
+        seed: Seed,
+        run: Run<'a>,
+    ) -> Result<Finetuned<Network>> {
+        let params = &self.0;
+        let optimiser = params.optimiser(&network);
+        let learner = Encoder { network, params, guide, pass: Pass::default(), guided: Guided::default() };
+        train(learner, optimiser, params.pace(), data, seed, run)
+    }
+}
+
+impl FinetuneParams {
+    /// The optimiser before the first step: the head learns at its own rate, each layer more slowly than the one above
+    /// it, and norms and biases do not decay.
+    #[must_use]
+    pub fn optimiser(&self, network: &Network) -> Optimiser {
+        let top = network.layers() + 1;
+        let pull = |parameter: &Parameter| {
+            let below = i32::try_from(top - parameter.depth()).unwrap_or(i32::MAX);
+            let rate = match below {
+                0 => self.head_rate,
+                below => self.rate * self.layer_decay.powi(below - 1),
+            };
+            Pull { rate, decay: if parameter.kind() == Kind::Bias { 0.0 } else { self.weight_decay } }
+        };
+        Optimiser::new(network, pull, self.clip, self.average)
+    }
+}
+
+impl Tunable for Network {
+    fn parameters(&self) -> &[Parameter] {
+        self.parameters()
+    }
+
+    fn values_mut(&mut self, index: usize) -> &mut [f32] {
+        self.values_mut(index)
+    }
+
+    fn refresh(&mut self) {
+        self.refresh();
+    }
+}
+
+/// An encoder, its objective and its teacher.
+struct Encoder<'a> {
+    network: Network,
+    params: &'a FinetuneParams,
+    guide: Option<&'a Guide>,
+    pass: Pass,
+    guided: Guided,
+}
+
+impl Learner for Encoder<'_> {
+    type Example = Example;
+    type Network = Network;
+
+    fn network(&self) -> &Network {
+        &self.network
+    }
+
+    fn network_mut(&mut self) -> &mut Network {
+        &mut self.network
+    }
+
+    fn into_network(self) -> Network {
+        self.network
+    }
+
+    fn accepts(&self, example: &Example) -> Result<()> {
+        self.network.accepts(example, &self.params.objective)
+    }
+
+    fn tokens(example: &Example) -> usize {
+        example.tokens()
+    }
+
+    fn weight(&self, example: &Example) -> f64 {
+        self.params.objective.weight(&example.target)
+    }
+
+    fn order(&self, examples: &[Example], seed: Seed, epoch: usize) -> Vec<usize> {
+        match self.params.objective {
+            Objective::Contrast { together, .. } => grouped(examples, together, seed, epoch),
+            _ => order(examples.len(), seed, epoch),
+        }
+    }
+
+    fn learn(&mut self, part: &[&Example], at: At, scale: f64, gradients: &mut Gradients) -> Loss {
+        let (hidden, head) = (self.params.dropout, self.params.head_dropout);
+        let seed = at.seed.derive("dropout").0;
+        let noise = Noise { seed, step: at.step, pass: at.pass, hidden, attention: hidden, head };
+        let (objective, pass) = (&self.params.objective, &mut self.pass);
+        let batch = Batch::new(part.iter().copied());
+        match self.guide {
+            None => self.network.loss_and_gradients(&batch, objective, Some(&noise), scale, pass, gradients),
+            Some(guide) => {
+                let guide = (guide, &mut self.guided);
+                self.network.guided_loss_and_gradients(&batch, objective, guide, Some(&noise), scale, pass, gradients)
+            }
+        }
+    }
+
+    fn judge(&mut self, part: &[&Example]) -> Judged {
+        let loss = self.network.loss(&Batch::new(part.iter().copied()), &self.params.objective, &mut self.pass);
+        let (mut right, mut n) = (0, 0);
+        let classes = part.iter().flat_map(|example| match &example.target {
+            Target::Class(class) => vec![Some(*class)],
+            Target::Tokens(classes) => classes.clone(),
+            Target::Labels(_) | Target::Values(_) => Vec::new(),
+        });
+        for (row, class) in self.pass.outputs().chunks_exact(self.network.outputs()).zip(classes) {
+            if let Some(class) = class {
+                n += 1;
+                right += u64::from(likeliest(row) == class);
+            }
+        }
+        Judged { loss, right, n }
+    }
+
+    fn better(one: &Evaluation, other: &Evaluation) -> bool {
+        one.beats(other)
+    }
+
+    fn fingerprint(&self) -> Result<String> {
+        let params = serde_json::to_string(self.params)
+            .map_err(|e| Error::internal(format!("write training parameters: {e}")))?;
+        let guide = self.guide.map(Guide::fingerprint).unwrap_or_default();
+        Ok(format!("{params} {guide} {} {}", self.network.digest(|_| true), self.network.hash()))
+    }
+
+    fn describe(example: &Example, hash: &mut Sha256) {
+        for window in &example.windows {
+            hash.update((window.len() as u64).to_le_bytes());
+            window.iter().for_each(|id| hash.update(id.to_le_bytes()));
+        }
+        match &example.target {
+            Target::Class(class) => hash.update((*class as u64).to_le_bytes()),
+            Target::Labels(x) | Target::Values(x) => x.iter().for_each(|x| hash.update(x.to_le_bytes())),
+            Target::Tokens(classes) => {
+                classes.iter().for_each(|c| hash.update(c.map_or(u64::MAX, |c| c as u64).to_le_bytes()));
+            }
+        }
+    }
+}
+
+/// Position of the greatest number, the first of equals.
+fn likeliest(row: &[f32]) -> usize {
+    let best =
+        row.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (i, x)| if *x > best.1 { (i, *x) } else { best });
+    best.0
+}
+
+/// The quality of a network, as the loop finds it.
+#[cfg(test)]
+pub(super) fn evaluation(network: Network, params: &FinetuneParams, examples: &[Example]) -> Evaluation {
+    let mut learner = Encoder { network, params, guide: None, pass: Pass::default(), guided: Guided::default() };
+    super::evaluate::evaluate(&mut learner, examples, params.pass_tokens)
+}
