@@ -14,6 +14,7 @@ mod dropout;
 mod embedding;
 mod loss;
 mod norm;
+mod panels;
 mod product;
 mod rms;
 mod rotary;

@@ -2,10 +2,10 @@
 //! that serves; one thread works on one sequence at a time.
 
 use super::Dropout;
+use super::panels::{Left, NV, Turned, multiply, score_scale, softmax_backward, split, turned_product, untranspose};
 use crate::attention::{RelativeBias, pack_keys, pack_values};
-use crate::gemm::{store_part, tile};
 use rayon::prelude::*;
-use rten_simd::ops::{BitOps, NumOps};
+use rten_simd::ops::BitOps;
 use rten_simd::{Isa, SimdOp};
 use rten_vecmath::Softmax;
 
@@ -132,17 +132,6 @@ impl<'a> AttentionTrain<'a> {
     }
 }
 
-/// Cuts a slice into parts of the given lengths.
-pub(super) fn split(mut rest: &mut [f32], lengths: impl Iterator<Item = usize>) -> Vec<&mut [f32]> {
-    lengths
-        .map(|n| {
-            let (part, after) = std::mem::take(&mut rest).split_at_mut(n);
-            rest = after;
-            part
-        })
-        .collect()
-}
-
 /// Buffers of one thread.
 #[derive(Default)]
 struct Scratch {
@@ -150,119 +139,10 @@ struct Scratch {
     /// Probabilities after dropout.
     dropped: Vec<f32>,
     scores: Vec<f32>,
-    transposed: Vec<f32>,
-    result: Vec<f32>,
-}
-
-/// Vectors per panel, as in the kernel that serves.
-pub(super) const NV: usize = 2;
-
-/// Rows of the left-hand side.
-#[derive(Clone, Copy)]
-pub(super) struct Left<'a> {
-    pub(super) values: &'a [f32],
-    pub(super) stride: usize,
-    pub(super) rows: usize,
-    pub(super) k: usize,
-}
-
-/// `out = scale · left · panels`, `columns` wide, rows `stride` apart.
-#[inline(always)]
-pub(super) fn multiply<I: Isa>(
-    isa: I,
-    left: Left<'_>,
-    panels: &[f32],
-    columns: usize,
-    scale: f32,
-    out: &mut [f32],
-    stride: usize,
-) {
-    match isa.f32().len() {
-        8 => multiply_by::<I, 6>(isa, left, panels, columns, scale, out, stride),
-        _ => multiply_by::<I, 8>(isa, left, panels, columns, scale, out, stride),
-    }
-}
-
-#[inline(always)]
-fn multiply_by<I: Isa, const MR: usize>(
-    isa: I,
-    left: Left<'_>,
-    panels: &[f32],
-    columns: usize,
-    scale: f32,
-    out: &mut [f32],
-    stride: usize,
-) {
-    let width = NV * isa.f32().len();
-    let tiles = left.rows.div_ceil(MR);
-    for (i, panel) in panels.chunks_exact((width * left.k).max(1)).enumerate() {
-        let columns = width.min(columns - i * width);
-        for tile in 0..tiles {
-            let (from, to) = (tile * left.rows / tiles, (tile + 1) * left.rows / tiles);
-            let a = &left.values[from * left.stride..];
-            let out = &mut out[from * stride + i * width..];
-            let place = Place { columns, scale, out, stride };
-            match to - from {
-                1 => block::<I, 1>(isa, a, left, panel, place),
-                2 => block::<I, 2>(isa, a, left, panel, place),
-                3 => block::<I, 3>(isa, a, left, panel, place),
-                4 => block::<I, 4>(isa, a, left, panel, place),
-                5 => block::<I, 5>(isa, a, left, panel, place),
-                6 => block::<I, 6>(isa, a, left, panel, place),
-                7 => block::<I, 7>(isa, a, left, panel, place),
-                _ => block::<I, MR>(isa, a, left, panel, place),
-            }
-        }
-    }
-}
-
-struct Place<'a> {
-    columns: usize,
-    scale: f32,
-    out: &'a mut [f32],
-    stride: usize,
-}
-
-#[inline(always)]
-fn block<I: Isa, const MR: usize>(isa: I, a: &[f32], left: Left<'_>, panel: &[f32], place: Place<'_>) {
-    let f = isa.f32();
-    let sums = tile::<I, MR, NV>(isa, a, left.stride, left.k, panel);
-    let scale = f.splat(place.scale);
-    for (row, sums) in sums.iter().enumerate() {
-        let out = &mut place.out[row * place.stride..][..place.columns];
-        for (x, out) in sums.iter().zip(out.chunks_mut(f.len())) {
-            store_part(f, f.mul(*x, scale), out);
-        }
-    }
-}
-
-/// The transpose of `rows` rows that begin `stride` apart.
-#[inline(always)]
-pub(super) fn transpose(x: &[f32], stride: usize, rows: usize, columns: usize, out: &mut Vec<f32>) {
-    out.resize(rows * columns, 0.0);
-    for row in 0..rows {
-        for (column, x) in x[row * stride..][..columns].iter().enumerate() {
-            out[column * rows + row] = *x;
-        }
-    }
-}
-
-/// Writes a transposed result (columns × rows) to rows that begin `stride` apart.
-#[inline(always)]
-pub(super) fn untranspose(x: &[f32], rows: usize, columns: usize, out: &mut [f32], stride: usize) {
-    for row in 0..rows {
-        for (column, out) in out[row * stride..][..columns].iter_mut().enumerate() {
-            *out = x[column * rows + row];
-        }
-    }
+    turned: Turned,
 }
 
 impl Sequence<'_> {
-    #[expect(clippy::cast_precision_loss, reason = "a head has a few hundred numbers at most")]
-    fn scale(&self) -> f32 {
-        1.0 / (self.shared.head_width as f32).sqrt()
-    }
-
     /// The head's probabilities after dropout: as they are when there is none.
     #[inline(always)]
     fn drop<'p>(&self, head: usize, probabilities: &'p [f32], dropped: &'p mut Vec<f32>) -> &'p [f32] {
@@ -294,7 +174,7 @@ impl SimdOp for Forward<'_, '_> {
             let Scratch { panels, dropped, .. } = &mut *self.scratch;
             pack_keys(&sequence.qkv[width + column..], 3 * width, n, head_width, panel, panels);
             let queries = Left { values: &sequence.qkv[column..], stride: 3 * width, rows: n, k: head_width };
-            multiply(isa, queries, panels, n, sequence.scale(), scores, n);
+            multiply(isa, queries, panels, n, score_scale(head_width), scores, n);
             for (query, row) in scores.chunks_exact_mut(n).enumerate() {
                 if let Some(bias) = sequence.shared.bias {
                     row.iter_mut().zip(bias.row(head, query, n)).for_each(|(x, b)| *x += b);
@@ -325,22 +205,19 @@ impl SimdOp for Backward<'_, '_> {
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
         let (sequence, n) = (&self.sequence, self.sequence.n);
-        let (width, head_width, scale) = (sequence.shared.width(), sequence.shared.head_width, sequence.scale());
+        let (width, head_width) = (sequence.shared.width(), sequence.shared.head_width);
+        let scale = score_scale(head_width);
         let (panel, wide) = (NV * isa.f32().len(), 3 * width);
         for (head, probabilities) in self.probabilities.chunks_exact((n * n).max(1)).enumerate() {
             let column = head * head_width;
-            let Scratch { panels, dropped, scores, transposed, result } = &mut *self.scratch;
+            let Scratch { panels, dropped, scores, turned } = &mut *self.scratch;
             let [queries, keys, values] = [0, 1, 2].map(|part| &sequence.qkv[part * width + column..]);
             let grad_out = &self.grad_out[column..];
-            result.resize(n * head_width, 0.0);
 
-            // Of the values: Pᵀ·dO, computed as its transpose dOᵀ·P, because P is packed by copying rows.
+            // Of the values: Pᵀ·dO.
             let weights = sequence.drop(head, probabilities, dropped);
-            pack_values(weights, n, n, n, panel, panels);
-            transpose(grad_out, width, n, head_width, transposed);
-            let left = Left { values: transposed, stride: n, rows: head_width, k: n };
-            multiply(isa, left, panels, n, 1.0, result, n);
-            untranspose(result, n, head_width, &mut self.grad_qkv[2 * width + column..], wide);
+            let of_values = turned_product(isa, weights, grad_out, [width, n, head_width], 1.0, turned);
+            untranspose(of_values, n, head_width, &mut self.grad_qkv[2 * width + column..], wide);
 
             // Of the probabilities: dO·Vᵀ; of the scores: through the softmax.
             scores.resize(n * n, 0.0);
@@ -360,32 +237,14 @@ impl SimdOp for Backward<'_, '_> {
                 }
             }
 
-            // Of the queries: dS·K; of the keys: dSᵀ·Q, again as the transpose Qᵀ·dS.
+            // Of the queries: dS·K; of the keys: dSᵀ·Q.
             pack_values(keys, wide, n, head_width, panel, panels);
             let left = Left { values: scores, stride: n, rows: n, k: n };
             multiply(isa, left, panels, head_width, scale, &mut self.grad_qkv[column..], wide);
-            pack_values(scores, n, n, n, panel, panels);
-            transpose(queries, wide, n, head_width, transposed);
-            let left = Left { values: transposed, stride: n, rows: head_width, k: n };
-            multiply(isa, left, panels, n, scale, result, n);
-            untranspose(result, n, head_width, &mut self.grad_qkv[width + column..], wide);
+            let of_keys = turned_product(isa, scores, queries, [wide, n, head_width], scale, turned);
+            untranspose(of_keys, n, head_width, &mut self.grad_qkv[width + column..], wide);
         }
     }
-}
-
-/// Gradient with respect to a softmax's inputs, in place of that with respect to its results p: p · (g − Σ p·g).
-#[inline(always)]
-pub(super) fn softmax_backward<I: Isa>(isa: I, p: &[f32], grad: &mut [f32]) {
-    let f = isa.f32();
-    let lanes = f.len();
-    let body = p.len() / lanes * lanes;
-    let mut sums = f.zero();
-    for (p, g) in p.chunks_exact(lanes).zip(grad.chunks_exact(lanes)) {
-        sums = f.mul_add(f.load(p), f.load(g), sums);
-    }
-    let rest: f32 = p[body..].iter().zip(&grad[body..]).map(|(p, g)| p * g).sum();
-    let mean = f.sum(sums) + rest;
-    p.iter().zip(grad).for_each(|(p, g)| *g = p * (*g - mean));
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //!
 //! The probabilities are not kept but computed again on the way back: they would be most of the memory of a long text.
 
-use super::attention::{Left, NV, multiply, softmax_backward, split, transpose, untranspose};
+use super::panels::{Left, NV, Turned, multiply, score_scale, softmax_backward, split, turned_product, untranspose};
 use crate::attention::{pack_keys, pack_values};
 use rayon::prelude::*;
 use rten_simd::ops::BitOps;
@@ -87,11 +87,6 @@ impl CausalAttention<'_> {
             Backward { shared: self, qkv, n, grad_out, grad_qkv, scratch }.dispatch();
         });
     }
-
-    #[expect(clippy::cast_precision_loss, reason = "a head has a few hundred numbers at most")]
-    fn scale(&self) -> f32 {
-        1.0 / (self.head_width as f32).sqrt()
-    }
 }
 
 /// Buffers of one thread.
@@ -101,11 +96,9 @@ struct Scratch {
     values: Vec<f32>,
     /// Keys laid out as the values of a sum over positions.
     summed_keys: Vec<f32>,
-    panels: Vec<f32>,
     probabilities: Vec<f32>,
     scores: Vec<f32>,
-    transposed: Vec<f32>,
-    result: Vec<f32>,
+    turned: Turned,
     of_keys: Vec<f32>,
     of_values: Vec<f32>,
 }
@@ -145,7 +138,7 @@ impl SimdOp for Forward<'_, '_> {
             pack_values(&self.qkv[width + (shared.kv_heads + kv) * d..], row, n, d, panel, values);
             for head in kv * group..(kv + 1) * group {
                 let queries = Left { values: &self.qkv[head * d..], stride: row, rows: n, k: d };
-                attend(isa, queries, keys, shared.scale(), probabilities);
+                attend(isa, queries, keys, score_scale(d), probabilities);
                 let weights = Left { values: probabilities, stride: n, rows: n, k: n };
                 multiply(isa, weights, values, d, 1.0, &mut self.out[head * d..], width);
             }
@@ -169,22 +162,10 @@ impl SimdOp for Backward<'_, '_> {
     fn eval<I: Isa>(self, isa: I) {
         let (shared, n, d) = (self.shared, self.n, self.shared.head_width);
         let (row, width, group) = (shared.row(), shared.width(), shared.heads / shared.kv_heads);
-        let (panel, scale) = (NV * isa.f32().len(), shared.scale());
-        let Scratch {
-            keys,
-            values,
-            summed_keys,
-            panels,
-            probabilities,
-            scores,
-            transposed,
-            result,
-            of_keys,
-            of_values,
-        } = self.scratch;
+        let (panel, scale) = (NV * isa.f32().len(), score_scale(d));
+        let Scratch { keys, values, summed_keys, probabilities, scores, turned, of_keys, of_values } = self.scratch;
         probabilities.resize(n * n, 0.0);
         scores.resize(n * n, 0.0);
-        result.resize(n * d, 0.0);
         for kv in 0..shared.kv_heads {
             let key_column = width + kv * d;
             let value_column = width + (shared.kv_heads + kv) * d;
@@ -199,12 +180,10 @@ impl SimdOp for Backward<'_, '_> {
                 let queries = Left { values: &self.qkv[head * d..], stride: row, rows: n, k: d };
                 attend(isa, queries, keys, scale, probabilities);
 
-                // Of the values: Pᵀ·dO, as its transpose dOᵀ·P, because P is packed by copying rows.
+                // Of the values: Pᵀ·dO.
                 let grad_out = &self.grad_out[head * d..];
-                pack_values(probabilities, n, n, n, panel, panels);
-                transpose(grad_out, width, n, d, transposed);
-                multiply(isa, Left { values: transposed, stride: n, rows: d, k: n }, panels, n, 1.0, result, n);
-                super::add_scaled(&result[..n * d], 1.0, of_values);
+                let turned_sum = turned_product(isa, probabilities, grad_out, [width, n, d], 1.0, turned);
+                super::add_scaled(turned_sum, 1.0, of_values);
 
                 // Of the probabilities: dO·Vᵀ; of the scores: through the softmax. Above the diagonal P is 0, and so it is.
                 let left = Left { values: grad_out, stride: width, rows: n, k: d };
@@ -213,13 +192,11 @@ impl SimdOp for Backward<'_, '_> {
                     softmax_backward(isa, p, grad);
                 }
 
-                // Of the queries: dS·K; of the keys: dSᵀ·Q, again as the transpose Qᵀ·dS.
+                // Of the queries: dS·K; of the keys: dSᵀ·Q.
                 let left = Left { values: scores, stride: n, rows: n, k: n };
                 multiply(isa, left, summed_keys, d, scale, &mut self.grad_qkv[head * d..], row);
-                pack_values(scores, n, n, n, panel, panels);
-                transpose(&self.qkv[head * d..], row, n, d, transposed);
-                multiply(isa, Left { values: transposed, stride: n, rows: d, k: n }, panels, n, scale, result, n);
-                super::add_scaled(&result[..n * d], 1.0, of_keys);
+                let turned_sum = turned_product(isa, scores, &self.qkv[head * d..], [row, n, d], scale, turned);
+                super::add_scaled(turned_sum, 1.0, of_keys);
             }
             untranspose(of_keys, n, d, &mut self.grad_qkv[key_column..], row);
             untranspose(of_values, n, d, &mut self.grad_qkv[value_column..], row);
