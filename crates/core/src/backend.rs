@@ -35,6 +35,21 @@ pub struct Capabilities {
     pub languages: Vec<String>,
 }
 
+impl Capabilities {
+    /// Of a model that reads texts of any length and language, and nothing else.
+    #[must_use]
+    pub fn of_text(place: Place) -> Self {
+        Self {
+            place,
+            context_tokens: None,
+            multimodal: false,
+            tools: false,
+            many_choices: false,
+            languages: Vec::new(),
+        }
+    }
+}
+
 /// A piece of a streamed answer.
 #[derive(Debug, Clone)]
 pub enum Event {

@@ -1,5 +1,6 @@
 //! A request as the cascade sees it: messages, limits and needs, free of any provider's JSON.
 
+use crate::error::{Error, Result};
 use crate::id::{ModelName, TraceId};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -180,6 +181,15 @@ impl Request {
     #[must_use]
     pub fn last_text(&self, role: &Role) -> Option<&str> {
         self.messages.iter().rev().find(|m| m.role == *role).map(|m| m.text.as_str())
+    }
+
+    /// The text that a small model reads: the input that the task's rule cut out, or the last user message.
+    ///
+    /// # Errors
+    /// `Invalid` when there is neither.
+    pub fn subject(&self) -> Result<&str> {
+        let text = self.input.as_deref().or_else(|| self.last_text(&Role::User));
+        text.ok_or_else(|| Error::invalid("the request has no user message").with_param("messages"))
     }
 
     /// The system prompt: all system messages, joined by newlines.

@@ -7,9 +7,7 @@ use crate::table::TokenTable;
 use crate::words::Words;
 use futures_util::future::{BoxFuture, FutureExt};
 use std::sync::Arc;
-use understudy_core::{
-    Answer, Backend, Capabilities, Confidence, Error, ModelName, Place, Request, Result, Role, Usage,
-};
+use understudy_core::{Answer, Backend, Capabilities, Confidence, Error, ModelName, Place, Request, Result, Usage};
 
 /// A classifier in this process. Several may share one encoder service.
 pub struct Classifier {
@@ -74,14 +72,7 @@ impl Classifier {
     }
 
     fn with(name: ModelName, labels: Vec<String>, body: Body) -> Self {
-        let capabilities = Capabilities {
-            place: Place::Local,
-            context_tokens: None,
-            multimodal: false,
-            tools: false,
-            many_choices: false,
-            languages: Vec::new(),
-        };
+        let capabilities = Capabilities::of_text(Place::Local);
         Self { name, body, labels, out_of_scope: None, capabilities }
     }
 
@@ -175,10 +166,7 @@ impl Backend for Classifier {
     /// bare label: the task's output form is applied by the caller.
     fn answer<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Answer>> {
         async move {
-            let text = request.input.as_deref().or_else(|| request.last_text(&Role::User)).ok_or_else(|| {
-                Error::invalid(format!("classify with {}: the request has no user message", self.name))
-                    .with_param("messages")
-            })?;
+            let text = request.subject().map_err(|e| e.context(format!("classify with {}", self.name)))?;
             let classified = self.classify(text.to_owned()).await?;
             let usage = Usage { input_tokens: classified.tokens as u64, ..Usage::default() };
             let mut answer = Answer::text(self.name.clone(), classified.label.clone(), usage);
@@ -193,16 +181,8 @@ impl Backend for Classifier {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::encoder::{Encoder, EncoderOptions};
-    use crate::service::ServiceOptions;
-    use std::path::Path;
-    use understudy_core::{ErrorKind, Message, TraceId};
-
-    fn service() -> Arc<EncoderService> {
-        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/encoder/bert");
-        let encoder = Encoder::load(Path::new(dir), &EncoderOptions::default()).unwrap();
-        Arc::new(EncoderService::start(encoder, ServiceOptions { threads: 1, ..ServiceOptions::default() }))
-    }
+    use crate::testing::service;
+    use understudy_core::{ErrorKind, Message, Role, TraceId};
 
     fn head(dimensions: usize) -> Head {
         let mut weights = vec![0.0; 2 * dimensions];

@@ -7,9 +7,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use serde_json::{Map, Value};
 use std::ops::Range;
 use std::sync::Arc;
-use understudy_core::{
-    Answer, Backend, Capabilities, Confidence, Error, ModelName, Place, Request, Result, Role, Usage,
-};
+use understudy_core::{Answer, Backend, Capabilities, Confidence, Error, ModelName, Place, Request, Result, Usage};
 use understudy_kernels::{Activation, Dtype, Linear, LinearScratch};
 
 /// An extractor in this process.
@@ -100,14 +98,7 @@ impl Extractor {
                 "load extractor {name}: its head takes {want} dimensions, its encoder gives {have}"
             )));
         }
-        let capabilities = Capabilities {
-            place: Place::Local,
-            context_tokens: None,
-            multimodal: false,
-            tools: false,
-            many_choices: false,
-            languages: Vec::new(),
-        };
+        let capabilities = Capabilities::of_text(Place::Local);
         Ok(Self { name, encoder, tagger: Tagger::new(head)?, capabilities })
     }
 
@@ -133,10 +124,7 @@ impl Backend for Extractor {
     /// A JSON object of the request's input, or of the last user message when no task rule cut one out.
     fn answer<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Answer>> {
         async move {
-            let text = request.input.as_deref().or_else(|| request.last_text(&Role::User)).ok_or_else(|| {
-                Error::invalid(format!("extract with {}: the request has no user message", self.name))
-                    .with_param("messages")
-            })?;
+            let text = request.subject().map_err(|e| e.context(format!("extract with {}", self.name)))?;
             let (extracted, tokens) = self.extract(text.to_owned()).await?;
             let usage = Usage { input_tokens: tokens as u64, ..Usage::default() };
             let mut answer = Answer::text(self.name.clone(), extracted.json(text).to_string(), usage);
@@ -150,16 +138,8 @@ impl Backend for Extractor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::encoder::{Encoder, EncoderOptions};
-    use crate::service::ServiceOptions;
-    use std::path::Path;
-    use understudy_core::{Message, TraceId};
-
-    fn service() -> Arc<EncoderService> {
-        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/encoder/bert");
-        let encoder = Encoder::load(Path::new(dir), &EncoderOptions::default()).unwrap();
-        Arc::new(EncoderService::start(encoder, ServiceOptions { threads: 1, ..ServiceOptions::default() }))
-    }
+    use crate::testing::service;
+    use understudy_core::{Message, Role, TraceId};
 
     fn head(dimensions: usize, begin: f32) -> Head {
         let labels = ["O", "B-thing", "I-thing"].map(str::to_owned).to_vec();

@@ -17,3 +17,6 @@ pub mod tags;
 pub mod tokens;
 pub mod wordpiece;
 pub mod words;
+
+#[cfg(test)]
+mod testing;

@@ -243,14 +243,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn local() -> Capabilities {
-        Capabilities {
-            place: Place::Local,
-            context_tokens: None,
-            multimodal: false,
-            tools: false,
-            many_choices: false,
-            languages: vec![],
-        }
+        Capabilities::of_text(Place::Local)
     }
 
     pub(crate) fn remote() -> Capabilities {

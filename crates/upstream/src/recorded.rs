@@ -224,14 +224,7 @@ mod tests {
     use understudy_core::{ErrorKind, Message, Place, RecordedAnswer, TraceId};
 
     fn capabilities() -> Capabilities {
-        Capabilities {
-            place: Place::Remote,
-            context_tokens: None,
-            multimodal: false,
-            tools: false,
-            many_choices: false,
-            languages: vec![],
-        }
+        Capabilities::of_text(Place::Remote)
     }
 
     fn outcome(system: Option<&str>, prompt: &str, text: &str) -> Outcome {

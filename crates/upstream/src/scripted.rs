@@ -57,14 +57,7 @@ pub struct Scripted {
 impl Scripted {
     /// A model at `place` that takes texts of any length.
     pub fn new(name: &str, place: Place, script: impl Fn(&Request, usize) -> Play + Send + Sync + 'static) -> Self {
-        let capabilities = Capabilities {
-            place,
-            context_tokens: None,
-            multimodal: false,
-            tools: false,
-            many_choices: false,
-            languages: Vec::new(),
-        };
+        let capabilities = Capabilities::of_text(place);
         Self { name: name.into(), capabilities, script: Box::new(script), calls: AtomicUsize::new(0) }
     }
 

@@ -32,14 +32,7 @@ impl Clock for Still {
 }
 
 fn capabilities() -> Capabilities {
-    Capabilities {
-        place: Place::Remote,
-        context_tokens: None,
-        multimodal: false,
-        tools: false,
-        many_choices: false,
-        languages: vec![],
-    }
+    Capabilities::of_text(Place::Remote)
 }
 
 fn request() -> Request {

@@ -4,7 +4,7 @@ use super::words::Index;
 use futures_util::{FutureExt, future::BoxFuture};
 use std::{collections::BTreeMap, sync::Arc};
 use understudy_core::{
-    Answer, Backend, Capabilities, Confidence, Embedder, Error, ModelName, Place, Request, Result, Role, Usage,
+    Answer, Backend, Capabilities, Confidence, Embedder, Error, ModelName, Place, Request, Result, Usage,
 };
 use understudy_dataset::Row;
 
@@ -34,7 +34,7 @@ impl Neighbours {
         }
         let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
         let labels = rows.iter().filter_map(|row| row.gold().map(str::to_owned)).collect();
-        Ok(Self { name, index: Index::of(&texts), labels, capabilities: capabilities() })
+        Ok(Self { name, index: Index::of(&texts), labels, capabilities: Capabilities::of_text(Place::Local) })
     }
 
     fn classify(&self, text: &str) -> (String, f64) {
@@ -59,7 +59,7 @@ impl Backend for Neighbours {
 
     fn answer<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Answer>> {
         async move {
-            let (label, confidence) = self.classify(input(request)?);
+            let (label, confidence) = self.classify(request.subject().map_err(|e| e.context("classify"))?);
             labelled(&self.name, label, confidence, Usage::default())
         }
         .boxed()
@@ -84,7 +84,7 @@ impl LabelNames {
     pub async fn new(name: ModelName, embedder: Arc<dyn Embedder>, labels: Vec<String>) -> Result<Self> {
         let texts = labels.iter().map(|label| label.replace(['_', '-', '/'], " ")).collect();
         let vectors = embedder.embed(texts).await?.vectors;
-        Ok(Self { name, embedder, labels, vectors, capabilities: capabilities() })
+        Ok(Self { name, embedder, labels, vectors, capabilities: Capabilities::of_text(Place::Local) })
     }
 }
 
@@ -99,7 +99,8 @@ impl Backend for LabelNames {
 
     fn answer<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Answer>> {
         async move {
-            let embedded = self.embedder.embed(vec![input(request)?.to_owned()]).await?;
+            let embedded =
+                self.embedder.embed(vec![request.subject().map_err(|e| e.context("classify"))?.to_owned()]).await?;
             let vector = embedded.vectors.first().ok_or_else(|| Error::internal("embed a text: nothing came back"))?;
             let cosine = |other: &Vec<f32>| -> f64 {
                 other.iter().zip(vector).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
@@ -113,22 +114,6 @@ impl Backend for LabelNames {
         }
         .boxed()
     }
-}
-
-fn capabilities() -> Capabilities {
-    Capabilities {
-        place: Place::Local,
-        context_tokens: None,
-        multimodal: false,
-        tools: false,
-        many_choices: false,
-        languages: Vec::new(),
-    }
-}
-
-fn input(request: &Request) -> Result<&str> {
-    let text = request.input.as_deref().or_else(|| request.last_text(&Role::User));
-    text.ok_or_else(|| Error::invalid("classify: the request has no user message"))
 }
 
 fn labelled(name: &ModelName, label: String, confidence: f64, usage: Usage) -> Result<Answer> {

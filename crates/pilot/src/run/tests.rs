@@ -49,14 +49,7 @@ impl Backend for Fake {
 }
 
 fn candidate(name: &str, wrong: u64, usd_per_million: f64) -> Candidate {
-    let capabilities = Capabilities {
-        place: Place::Local,
-        context_tokens: None,
-        multimodal: false,
-        tools: false,
-        many_choices: false,
-        languages: Vec::new(),
-    };
+    let capabilities = Capabilities::of_text(Place::Local);
     let usd = Money::from_usd(usd_per_million).expect("small");
     let price = Price { input_per_million: usd, cached_input_per_million: usd, output_per_million: usd };
     Candidate {
