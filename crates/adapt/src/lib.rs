@@ -13,6 +13,7 @@ pub mod entities;
 pub mod finetune;
 pub mod head;
 pub mod llama;
+mod lora;
 pub mod matrix;
 pub mod metrics;
 pub mod online;

@@ -121,51 +121,18 @@ pub fn files(folder: &Path, kept: &Kept) -> Result<BTreeMap<String, Vec<u8>>> {
         let what = "its weights are quantised; prune the model that they were made from, then quantise";
         return Err(Error::invalid(format!("prune {}: {what}", folder.display())));
     }
-    let names = config.architecture.names();
-    let layer_prefix = format!("{}{}.", base.prefix(), names.layer);
-    let mut written: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
-    let mut tensor_names = base.tensors().names();
-    tensor_names.sort_unstable();
-    for name in tensor_names.into_iter().filter(|name| !name.ends_with("position_ids")) {
+    let cut = Cut { layers: format!("{}{}.", base.prefix(), config.architecture.names().layer), config, kept };
+    let mut written = Vec::new();
+    let mut names = base.tensors().names();
+    names.sort_unstable();
+    for name in names.into_iter().filter(|name| !name.ends_with("position_ids")) {
         let tensor = base.tensors().tensor(name).map_err(|e| Error::data(format!("read tensor {name}: {e}")))?;
-        let (mut new_name, mut shape) = (name.to_owned(), tensor.shape().to_vec());
-        let mut values = base.get(name.strip_prefix(base.prefix()).unwrap_or(name), &shape)?;
-        if let Some((index, part)) = name.strip_prefix(&layer_prefix).and_then(|rest| rest.split_once('.')) {
-            let index: usize = index.parse().map_err(|e| Error::data(format!("read tensor {name}: {e}")))?;
-            let Some(at) = kept.layers.iter().position(|layer| *layer == index) else { continue };
-            new_name = format!("{layer_prefix}{at}.{part}");
-            let stem = part.rsplit_once('.').map_or(part, |(stem, _)| stem);
-            if let Some(units) = kept.units.get(at) {
-                if stem == names.inner {
-                    values = rows(&values, shape[0], units);
-                    shape[0] = units.len();
-                } else if stem == names.outer && shape.len() == 2 {
-                    values = columns(&values, shape[1], units);
-                    shape[1] = units.len();
-                }
-            }
-            if let Some(heads) = kept.heads.get(at) {
-                let width = config.width / config.heads;
-                let goes = |i: usize| !heads.contains(&(i / width));
-                if names.qkv.contains(&stem) {
-                    let row = values.len() / config.width;
-                    values
-                        .chunks_exact_mut(row)
-                        .enumerate()
-                        .filter(|(i, _)| goes(*i))
-                        .for_each(|(_, row)| row.fill(0.0));
-                } else if stem == names.attended && shape.len() == 2 {
-                    for row in values.chunks_exact_mut(config.width) {
-                        row.iter_mut().enumerate().filter(|(i, _)| goes(*i)).for_each(|(_, x)| *x = 0.0);
-                    }
-                }
-            }
-        }
-        written.push((new_name, shape, values));
+        let values = base.get(name.strip_prefix(base.prefix()).unwrap_or(name), tensor.shape())?;
+        written.extend(cut.tensor(Pruned { name: name.to_owned(), shape: tensor.shape().to_vec(), values })?);
     }
     let tensors: Vec<Tensor<'_>> = written
         .iter()
-        .map(|(name, shape, values)| Tensor { name: name.clone(), shape: shape.clone(), data: Data::F32(values) })
+        .map(|t| Tensor { name: t.name.clone(), shape: t.shape.clone(), data: Data::F32(&t.values) })
         .collect();
     let mut weights = Vec::new();
     tensors::write_to(&mut weights, &tensors, &[("format", "pt")])
@@ -176,6 +143,70 @@ pub fn files(folder: &Path, kept: &Kept) -> Result<BTreeMap<String, Vec<u8>>> {
     }
     files.insert(FILE.to_owned(), weights);
     Ok(files)
+}
+
+/// A tensor on its way to the smaller encoder.
+struct Pruned {
+    name: String,
+    shape: Vec<usize>,
+    values: Vec<f32>,
+}
+
+/// What is kept of an encoder's tensors.
+struct Cut<'a> {
+    config: Config,
+    kept: &'a Kept,
+    /// What the names of the layers' tensors begin with.
+    layers: String,
+}
+
+impl Cut<'_> {
+    /// What becomes of a tensor; `None` when its layer goes.
+    fn tensor(&self, mut tensor: Pruned) -> Result<Option<Pruned>> {
+        let found = tensor.name.strip_prefix(&self.layers).and_then(|rest| rest.split_once('.'));
+        let Some((index, part)) = found.map(|(index, part)| (index.to_owned(), part.to_owned())) else {
+            return Ok(Some(tensor));
+        };
+        let index: usize = index.parse().map_err(|e| Error::data(format!("read tensor {}: {e}", tensor.name)))?;
+        let Some(at) = self.kept.layers.iter().position(|layer| *layer == index) else { return Ok(None) };
+        tensor.name = format!("{}{at}.{part}", self.layers);
+        let stem = part.rsplit_once('.').map_or(&*part, |(stem, _)| stem);
+        if let Some(units) = self.kept.units.get(at) {
+            self.units(stem, units, &mut tensor);
+        }
+        if let Some(heads) = self.kept.heads.get(at) {
+            self.heads(stem, heads, &mut tensor);
+        }
+        Ok(Some(tensor))
+    }
+
+    /// Takes feed-forward units out of one of the two matrices that they lie between.
+    fn units(&self, stem: &str, units: &[usize], tensor: &mut Pruned) {
+        let names = self.config.architecture.names();
+        let Pruned { shape, values, .. } = tensor;
+        if stem == names.inner {
+            *values = rows(values, shape[0], units);
+            shape[0] = units.len();
+        } else if stem == names.outer && shape.len() == 2 {
+            *values = columns(values, shape[1], units);
+            shape[1] = units.len();
+        }
+    }
+
+    /// Makes zeros of the heads that go: rows of queries, keys and values, columns of what reads them.
+    fn heads(&self, stem: &str, heads: &[usize], tensor: &mut Pruned) {
+        let (names, width) = (self.config.architecture.names(), self.config.width);
+        let goes = |i: usize| !heads.contains(&(i / (width / self.config.heads)));
+        let values = &mut tensor.values;
+        if names.qkv.contains(&stem) {
+            let row = values.len() / width;
+            values.chunks_exact_mut(row).enumerate().filter(|(i, _)| goes(*i)).for_each(|(_, row)| row.fill(0.0));
+        } else if stem == names.attended && tensor.shape.len() == 2 {
+            for row in values.chunks_exact_mut(width) {
+                row.iter_mut().enumerate().filter(|(i, _)| goes(*i)).for_each(|(_, x)| *x = 0.0);
+            }
+        }
+    }
 }
 
 /// `config.json` with the new numbers, under the names that it has for them.

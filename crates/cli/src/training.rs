@@ -9,6 +9,7 @@ pub(crate) mod extract;
 mod fewshot;
 pub(crate) mod generative;
 pub(crate) mod pruned;
+mod run;
 pub(crate) mod tuned;
 mod words;
 
@@ -116,6 +117,15 @@ impl Default for TrainOptions {
             parent: None,
             created: Timestamp(0),
         }
+    }
+}
+
+impl TrainOptions {
+    /// Where a training with these options keeps its state.
+    fn checkpoint(&self, dir: &Path, material: &Material, base: &str) -> PathBuf {
+        let Self { method, tuning, seed, max_tokens, test_share, .. } = self;
+        let data = material.cleaned.data_hash();
+        run::checkpoint_path(dir, &format!("{data} {base} {method:?} {tuning:?} {} {max_tokens} {test_share}", seed.0))
     }
 }
 

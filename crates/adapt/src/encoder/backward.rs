@@ -5,7 +5,8 @@ use crate::encoder::batch::Batch;
 use crate::encoder::body::{Dense, Norm};
 use crate::encoder::forward::{Grads, Pass, Saved, drop_all, site, sized};
 use crate::encoder::guide::Follow;
-use crate::encoder::network::{Network, Noise};
+use crate::encoder::network::Network;
+use crate::encoder::options::Noise;
 use crate::encoder::parameters::Gradients;
 use understudy_kernels::train::{
     AttentionGrad, Dropout, Mat, NormBackward, Output, ProductOptions, Right, add_column_sums, gelu_backward, product,

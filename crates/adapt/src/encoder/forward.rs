@@ -3,7 +3,8 @@
 use crate::encoder::batch::Batch;
 use crate::encoder::body::{Dense, Layer, Norm};
 use crate::encoder::gates::Importance;
-use crate::encoder::network::{Network, Noise};
+use crate::encoder::network::Network;
+use crate::encoder::options::Noise;
 use crate::encoder::readout::Read;
 use rayon::prelude::*;
 use understudy_kernels::train::Mat;

@@ -3,8 +3,9 @@
 
 use crate::encoder::batch::Batch;
 use crate::encoder::forward::{Pass, sized};
-use crate::encoder::network::{Network, Noise};
+use crate::encoder::network::Network;
 use crate::encoder::objective::Objective;
+use crate::encoder::options::Noise;
 use crate::encoder::parameters::Gradients;
 use serde::{Deserialize, Serialize};
 use understudy_core::{Error, Result};

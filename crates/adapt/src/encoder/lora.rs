@@ -1,15 +1,15 @@
-//! Low-rank adapters (Hu et al., arXiv 2106.09685): a frozen weight W becomes W + α/r · B·A, and only A and B are
-//! trained.
+//! Low-rank adapters of encoders.
 //!
-//! The sum is formed once for each step and packed, because that costs less than passing every token through two more
+//! The sum W + α/r · B·A is formed once for each step and packed, because that costs less than passing every token through two more
 //! products. Hence there is no dropout between x and A.
 
 use crate::encoder::body::{Body, Dense};
 use crate::encoder::parameters::{Gradients, Kind, Parameter};
-use rand::{RngExt, SeedableRng};
+use crate::lora::{Lora, start};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use understudy_core::{Error, Result, Seed};
+use understudy_core::Seed;
 use understudy_kernels::train::{Mat, Output, ProductOptions, Right, product};
 
 /// A linear layer that gets an adapter.
@@ -30,46 +30,12 @@ pub enum LoraTarget {
     Down,
 }
 
-/// How to adapt.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LoraParams {
-    /// Rows of A.
-    pub rank: usize,
-    /// The adapter counts α / rank times.
-    pub alpha: f64,
-    /// What is adapted.
-    pub targets: Vec<LoraTarget>,
-}
+/// How to adapt an encoder.
+pub type LoraParams = Lora<LoraTarget>;
 
 impl Default for LoraParams {
     fn default() -> Self {
         Self { rank: 8, alpha: 16.0, targets: vec![LoraTarget::Query, LoraTarget::Value] }
-    }
-}
-
-impl LoraParams {
-    /// Checks the parameters.
-    ///
-    /// # Errors
-    /// `Invalid`, naming the field at fault.
-    pub fn check(&self) -> Result<()> {
-        let wrong = |field: &str, what: &str| {
-            Err(Error::invalid(format!("use LoRA parameter `{field}`: {what}")).with_param(field))
-        };
-        if self.rank == 0 {
-            return wrong("rank", "it must be at least 1");
-        }
-        if !(self.alpha.is_finite() && self.alpha > 0.0) {
-            return wrong("alpha", "it must be a positive number");
-        }
-        let mut targets = self.targets.clone();
-        targets.sort_unstable();
-        targets.dedup();
-        if targets.is_empty() || targets.len() < self.targets.len() {
-            return wrong("targets", "it must name at least one layer, and each once");
-        }
-        Ok(())
     }
 }
 
@@ -118,13 +84,9 @@ pub(crate) fn attach(body: &Body, parameters: &mut Vec<Parameter>, params: &Lora
                 });
                 parameters.len() - 1
             };
-            #[expect(clippy::cast_precision_loss, reason = "a few thousand inputs")]
-            let reach = 1.0 / (inputs as f32).sqrt();
-            let start = (0..rank * inputs).map(|_| random.random_range(-reach..reach)).collect();
-            let a = add("lora_A", [rank, inputs], start);
+            let a = add("lora_A", [rank, inputs], start(&mut random, rank, inputs));
             let b = add("lora_B", [outputs, rank], vec![0.0; outputs * rank]);
-            #[expect(clippy::cast_possible_truncation, reason = "a factor of the order of 1")]
-            let scale = (params.alpha / rank as f64) as f32;
+            let scale = params.scale();
             adapters.push(Adapter { of: dense.weight, first: part * outputs, outputs, inputs, rank, scale, a, b });
         }
     }

@@ -1,93 +1,17 @@
 //! An encoder and its head as one thing that maps batches to losses and gradients.
 
-use crate::encoder::batch::{Batch, Example, Target};
+use crate::encoder::batch::{Example, Target};
 use crate::encoder::body::Body;
-use crate::encoder::forward::{Pass, site, sized};
-use crate::encoder::guide::Follow;
 use crate::encoder::lora::{self, Adapter, LoraParams};
 use crate::encoder::objective::Objective;
-use crate::encoder::parameters::{Gradients, Parameter};
-use crate::encoder::readout::{Level, Read, Readout};
-use serde::{Deserialize, Serialize};
+use crate::encoder::options::{HeadShape, NetworkOptions, Scope};
+use crate::encoder::parameters::Parameter;
+use crate::encoder::readout::{Level, Readout};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
-use understudy_core::{Error, Result, Seed, hash::hex};
-use understudy_kernels::train::{Dropout, Loss, Mat, Packed, supervised_contrast};
+use understudy_core::{Error, Result, hash::hex};
+use understudy_kernels::train::{Mat, Packed};
 use understudy_kernels::{Pooling, RelativeBias};
-
-/// Which parameters are trained beside the head.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scope {
-    /// None: the head alone.
-    Head,
-    /// The encoder's own, from a layer on.
-    Full {
-        /// Whether the table of words is trained too: most of a small model's numbers, few of which a data set touches.
-        words: bool,
-        /// Layers that are frozen, counted from the embeddings; from 1 on all embeddings are frozen too.
-        frozen_layers: usize,
-    },
-    /// Low-rank adapters; everything else is frozen.
-    Lora(LoraParams),
-}
-
-/// The head on top.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct HeadShape {
-    /// Numbers that come out: classes, labels or values.
-    pub outputs: usize,
-    /// Width of a hidden layer with tanh.
-    pub hidden: Option<usize>,
-    /// What it reads.
-    pub level: Level,
-}
-
-/// How to build a network.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NetworkOptions {
-    /// What is trained.
-    pub scope: Scope,
-    /// The head.
-    pub head: HeadShape,
-    /// Seed of the numbers that training starts from.
-    pub seed: Seed,
-}
-
-/// Dropout of one pass. The same noise gives the same result.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Noise {
-    /// Root of the choice.
-    pub seed: u64,
-    /// Number of the optimiser's step.
-    pub step: u64,
-    /// Number of the pass within the step.
-    pub pass: u64,
-    /// Rate behind the embeddings and each half of a layer.
-    pub hidden: f32,
-    /// Rate of the attention's probabilities.
-    pub attention: f32,
-    /// Rate before the head.
-    pub head: f32,
-}
-
-impl Noise {
-    fn at(&self, rate: f32, layer: usize, site: u64) -> Option<Dropout> {
-        Dropout::new(rate, self.seed, [self.step, self.pass << 32 | layer as u64, site])
-    }
-
-    pub(crate) fn hidden(&self, layer: usize, site: u64) -> Option<Dropout> {
-        self.at(self.hidden, layer, site)
-    }
-
-    pub(crate) fn attention(&self, layer: usize) -> Option<Dropout> {
-        self.at(self.attention, layer, site::ATTENTION)
-    }
-
-    fn head(&self) -> Option<Dropout> {
-        self.at(self.head, 0, site::HEAD)
-    }
-}
 
 /// A frozen weight laid out for both directions.
 pub(crate) struct Both {
@@ -325,99 +249,4 @@ impl Network {
         }
         Ok(())
     }
-
-    /// The outputs of a batch, one row for each text (or token), without dropout.
-    pub fn outputs_of<'p>(&self, batch: &Batch<'_>, pass: &'p mut Pass) -> &'p [f32] {
-        self.run(batch, None, pass);
-        &pass.read.outputs
-    }
-
-    /// The vectors that the head reads, one row for each text (or token), without dropout.
-    pub fn vectors_of<'p>(&self, batch: &Batch<'_>, pass: &'p mut Pass) -> &'p [f32] {
-        self.run(batch, None, pass);
-        &pass.read.vectors
-    }
-
-    pub(crate) fn run(&self, batch: &Batch<'_>, noise: Option<&Noise>, pass: &mut Pass) {
-        self.encode(batch, noise, pass);
-        let Pass { x, read, .. } = pass;
-        let states = &x[self.body.layers.len()];
-        self.readout.forward(&self.parameters, batch, states, noise.and_then(Noise::head), read);
-    }
-
-    /// The loss of a batch (sum over its examples) without dropout.
-    pub fn loss(&self, batch: &Batch<'_>, objective: &Objective, pass: &mut Pass) -> Loss {
-        self.run(batch, None, pass);
-        if let Objective::Contrast { temperature, .. } = objective {
-            return contrast(batch, *temperature, 0.0, &mut pass.read);
-        }
-        let read = &mut pass.read;
-        let n = read.outputs.len();
-        objective.loss(batch, &read.outputs, self.outputs(), 0.0, sized(&mut read.grad, n))
-    }
-
-    /// Adds the gradient of `scale` times the loss of a batch to `gradients` and returns the loss.
-    pub fn loss_and_gradients(
-        &self,
-        batch: &Batch<'_>,
-        objective: &Objective,
-        noise: Option<&Noise>,
-        scale: f64,
-        pass: &mut Pass,
-        gradients: &mut Gradients,
-    ) -> Loss {
-        self.run(batch, noise, pass);
-        let read = &mut pass.read;
-        if let Objective::Contrast { temperature, .. } = objective {
-            let loss = contrast(batch, *temperature, scale, read);
-            self.readout.input_backward(read);
-            self.states_backward(batch, noise, None, pass, gradients);
-            return loss;
-        }
-        let n = read.outputs.len();
-        let loss = objective.loss(batch, &read.outputs, self.outputs(), scale, sized(&mut read.grad, n));
-        self.backward_all(batch, noise, None, pass, gradients);
-        loss
-    }
-
-    /// From the gradient of the outputs to all others, with a teacher's states where there is one.
-    pub(crate) fn backward_all(
-        &self,
-        batch: &Batch<'_>,
-        noise: Option<&Noise>,
-        follow: Option<&Follow<'_>>,
-        pass: &mut Pass,
-        gradients: &mut Gradients,
-    ) {
-        let read = &mut pass.read;
-        self.readout.backward(&self.parameters, noise.and_then(Noise::head), read, gradients);
-        self.states_backward(batch, noise, follow, pass, gradients);
-    }
-
-    /// From the gradient of the vectors that the head reads to those below.
-    fn states_backward(
-        &self,
-        batch: &Batch<'_>,
-        noise: Option<&Noise>,
-        follow: Option<&Follow<'_>>,
-        pass: &mut Pass,
-        gradients: &mut Gradients,
-    ) {
-        let read = &pass.read;
-        if self.lowest <= self.body.layers.len() {
-            self.readout.spread(batch, read, &mut pass.grad.x);
-            self.backward(batch, noise, follow, pass, gradients);
-        }
-    }
-}
-
-/// The contrast of a batch's vectors, whose gradient goes where the head's would.
-fn contrast(batch: &Batch<'_>, temperature: f64, scale: f64, read: &mut Read) -> Loss {
-    let class = |example: &&Example| match &example.target {
-        Target::Class(class) => *class,
-        Target::Labels(_) | Target::Values(_) | Target::Tokens(_) => usize::MAX,
-    };
-    let classes: Vec<usize> = batch.examples.iter().map(class).collect();
-    let n = read.vectors.len();
-    supervised_contrast(&read.vectors, &classes, temperature, scale, sized(&mut read.grad_input, n))
 }

@@ -20,12 +20,12 @@ impl CheckedFinetuneParams {
     /// # Errors
     /// `Invalid` when an example does not fit the network, there are none, the loss leaves the finite numbers, or the
     /// checkpoint is of another run; `Data` when a checkpoint cannot be read or written.
-    pub fn fit<'a>(
+    pub fn fit(
         &self,
         network: Network,
-        data: Data<'a, Example>,
+        data: Data<'_, Example>,
         seed: Seed,
-        run: Run<'a>,
+        run: Run<'_>,
     ) -> Result<Finetuned<Network>> {
         self.train(network, None, data, seed, run)
     }
@@ -34,25 +34,25 @@ impl CheckedFinetuneParams {
     ///
     /// # Errors
     /// As [`Self::fit`], and `Invalid` when the teacher is of another shape.
-    pub fn follow<'a>(
+    pub fn follow(
         &self,
         network: Network,
         guide: &Guide,
-        data: Data<'a, Example>,
+        data: Data<'_, Example>,
         seed: Seed,
-        run: Run<'a>,
+        run: Run<'_>,
     ) -> Result<Finetuned<Network>> {
         guide.fits(&network)?;
         self.train(network, Some(guide), data, seed, run)
     }
 
-    fn train<'a>(
+    fn train(
         &self,
         network: Network,
         guide: Option<&Guide>,
-        data: Data<'a, Example>,
+        data: Data<'_, Example>,
         seed: Seed,
-        run: Run<'a>,
+        run: Run<'_>,
     ) -> Result<Finetuned<Network>> {
         let params = &self.0;
         let optimiser = params.optimiser(&network);

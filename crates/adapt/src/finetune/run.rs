@@ -38,13 +38,13 @@ pub(super) struct State {
 /// # Errors
 /// `Invalid` when an example does not fit the network, there are none, the loss leaves the finite numbers, or the
 /// checkpoint is of another run; `Data` when a checkpoint cannot be read or written.
-pub(crate) fn train<'a, L: Learner + Send>(
+pub(crate) fn train<L: Learner + Send>(
     learner: L,
     optimiser: Optimiser,
     pace: Pace,
-    data: Data<'a, L::Example>,
+    data: Data<'_, L::Example>,
     seed: Seed,
-    run: Run<'a>,
+    run: Run<'_>,
 ) -> Result<Finetuned<L::Network>>
 where
     L::Example: Sync,
@@ -57,12 +57,12 @@ where
     pool.install(|| Loop::new(learner, optimiser, pace, data, seed, run)?.run())
 }
 
-struct Loop<'a, L: Learner> {
+struct Loop<'d, 'r, L: Learner> {
     learner: L,
     pace: Pace,
-    data: Data<'a, L::Example>,
+    data: Data<'d, L::Example>,
     seed: Seed,
-    run: Run<'a>,
+    run: Run<'r>,
     state: State,
     fingerprint: String,
     gradients: Gradients,
@@ -74,14 +74,14 @@ struct Loop<'a, L: Learner> {
     samples: u64,
 }
 
-impl<'a, L: Learner> Loop<'a, L> {
+impl<'d, 'r, L: Learner> Loop<'d, 'r, L> {
     fn new(
         learner: L,
         optimiser: Optimiser,
         pace: Pace,
-        data: Data<'a, L::Example>,
+        data: Data<'d, L::Example>,
         seed: Seed,
-        run: Run<'a>,
+        run: Run<'r>,
     ) -> Result<Self> {
         if data.train.is_empty() {
             return Err(Error::invalid("train: there are no examples to learn from"));

@@ -15,12 +15,12 @@ use understudy_kernels::train::Loss;
 /// # Errors
 /// `Invalid` when an example does not fit the model, there are none, the loss leaves the finite numbers, or the checkpoint
 /// is of another run; `Data` when a checkpoint cannot be read or written.
-pub fn fit<'a>(
+pub fn fit(
     params: &CheckedLlamaParams,
     network: LlamaNetwork,
-    data: Data<'a, Example>,
+    data: Data<'_, Example>,
     seed: Seed,
-    run: Run<'a>,
+    run: Run<'_>,
 ) -> Result<Finetuned<LlamaNetwork>> {
     let params = &params.0;
     let pull = |_: &Parameter| Pull { rate: params.rate, decay: params.weight_decay };

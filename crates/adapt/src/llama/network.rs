@@ -7,7 +7,8 @@ use crate::llama::dense::{Adapters, Dense, Part, sized};
 use crate::llama::lora::{LlamaLora, LlamaTarget};
 use crate::llama::pass::{LayerState, Pass};
 use crate::llama::weights::{LayerWeights, Weights};
-use rand::{RngExt, SeedableRng};
+use crate::lora::start;
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -323,9 +324,7 @@ fn attach(
         parameters.push(Parameter { names, shape: shape.to_vec(), values, kind, depth: depth + 1, trained: true });
         parameters.len() - 1
     };
-    #[expect(clippy::cast_precision_loss, reason = "a few thousand inputs")]
-    let reach = 1.0 / (dense.inputs as f32).sqrt();
-    let start = (0..wanted.len() * lora.rank * dense.inputs).map(|_| random.random_range(-reach..reach)).collect();
+    let start = start(random, wanted.len() * lora.rank, dense.inputs);
     let names = wanted.iter().map(|target| name(target, "lora_A")).collect();
     let a = add(names, [lora.rank, dense.inputs], start);
     let (mut first, mut adapted) = (0, Vec::new());

@@ -1,28 +1,29 @@
 //! Training an extractor: an encoder whose head tags every word, from texts in which spans are marked.
 
-use super::tuned::{CHECKPOINT, Tuning};
+use super::run::{checkpoint_path, path, serving, watched};
+use super::tuned::Tuning;
 use super::{ArtifactKind, Method, TrainOptions, base_model, encoder_named, heavy};
-use crate::{clock::SystemClock, compose::cores};
+use crate::clock::SystemClock;
 use indicatif::ProgressBar;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::{ControlFlow, Range},
-    path::{Path, PathBuf},
+    ops::Range,
+    path::Path,
     time::Duration,
 };
 use understudy_adapt::{
     artifact::{self, Provenance},
     encoder::{Example as Ids, HeadShape, Level, Network, NetworkOptions, Objective, Scope, Target},
     entities::{self, Spans},
-    finetune::{Checkpoints, Data, Ended, FinetuneParams, Progress, Run},
-    head::{FittedHead, PathStep},
+    finetune::{Data, FinetuneParams, Finetuned, Run},
+    head::FittedHead,
     matrix::Matrix,
     split,
 };
-use understudy_core::{Clock, Error, Result, hash::sha256_hex};
+use understudy_core::{Clock, Error, Result, Seed, hash::sha256_hex};
 use understudy_dataset::spans::{self, Marked};
 use understudy_model::{
-    artifact::{Artifact, Body},
+    artifact::{Artifact, Body, Metric},
     encoder::{Encoder, EncoderOptions, Scratch, WordStates},
     extractor::Tagger,
     head::Head,
@@ -77,99 +78,42 @@ pub(crate) async fn train(
 
 fn fit(marked: Vec<Marked>, options: TrainOptions, dir: &Path, bar: &ProgressBar) -> Result<Trained> {
     let clock = SystemClock::new();
-    let before = marked.len();
-    let missing = marked.iter().map(|m| m.missing).sum();
-    let marked = distinct(marked);
-    let fields: BTreeSet<&String> = marked.iter().flat_map(|m| m.spans.iter().map(|(field, _)| field)).collect();
-    let fields: Vec<String> = fields.into_iter().cloned().collect();
-    if fields.is_empty() {
-        return Err(Error::data("train an extractor: no text has a marked span; is it the right field?"));
-    }
-    let tags = Tags::of_fields(&fields);
-    let texts: Vec<&str> = marked.iter().map(|m| m.text.as_str()).collect();
-    let [learn, calibrate, test] = split::divide(&texts, options.test_share, options.seed);
-    if learn.is_empty() {
-        return Err(Error::data(format!("train an extractor on {} texts: too few to divide", texts.len())));
-    }
-    let data_hash = data_hash(&marked);
-
+    let (before, missing) = (marked.len(), marked.iter().map(|m| m.missing).sum());
+    let material = Divided::new(marked, &options)?;
     let installed = encoder_named(&options)?;
-    let folder = installed.dir();
-    let tuning = options.tuning.clone().unwrap_or_else(|| Tuning::for_extraction(options.method));
-    let params = tuning.params.clone().check()?;
-    let scope = match options.method {
-        Method::Lora => Scope::Lora(tuning.lora.clone()),
-        Method::Head => Scope::Head,
-        _ => Scope::Full { words: false, frozen_layers: 0 },
-    };
-    let head = HeadShape { outputs: tags.names().len(), hidden: None, level: Level::Tokens };
-    let network = Network::load(folder, &NetworkOptions { scope, head, seed: options.seed })?;
-    let most = network.max_tokens().min(options.max_tokens as usize);
-    let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"), most)?;
-    let examples = learn.iter().map(|&i| example(&marked[i], &tokenizer, &tags, most));
-    let examples: Vec<Ids> = examples.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
     let base = base_model(&installed);
-    let checkpoint = checkpoint_path(dir, &format!("{data_hash} {} {tuning:?} {most}", base.hash), &options);
-    let mut progress = |now: &Progress| {
-        bar.set_length(now.steps);
-        bar.set_position(now.step);
-        bar.set_message(format!("epoch {}, loss {:.3}", now.epoch + 1, now.loss));
-        ControlFlow::Continue(())
-    };
-    let checkpoints = Some(Checkpoints { path: &checkpoint, every: CHECKPOINT });
-    let run = Run { clock: &clock, threads: cores(options.threads), progress: &mut progress, checkpoints };
-    let data = Data { train: &examples, held_out: &[] };
-    let fitted = params.fit(network, data, options.seed, run)?;
-    if fitted.ended == Ended::Interrupted {
-        return Err(Error::internal("train the extractor: it was stopped"));
-    }
-    let path = fitted.history.iter().map(|r| PathStep { c: (r.epoch + 1) as f64, loss: r.loss }).collect::<Vec<_>>();
-    let last = path.len().saturating_sub(1);
-    let files = fitted.network.encoder_files()?;
-    let (weights, bias) = fitted.network.head();
-    let head = (weights.to_vec(), bias.to_vec());
+    let tuning = options.tuning.clone().unwrap_or_else(|| Tuning::for_extraction(options.method));
+    let network = network(installed.dir(), &tuning, &material.tags, &options)?;
+    let most = network.max_tokens().min(options.max_tokens as usize);
+    let options = TrainOptions { max_tokens: u32::try_from(most).unwrap_or(u32::MAX), ..options };
+    let told = format!(
+        "extract {} {} {tuning:?} {most} {:?} {} {}",
+        material.data_hash, base.hash, options.method, options.seed.0, options.test_share
+    );
+    let checkpoint = checkpoint_path(dir, &told);
+    let examples = material.examples(&Tokenizer::load(&installed.dir().join("tokenizer.json"), most)?, most)?;
+    let (params, data) = (tuning.params.check()?, Data { train: &examples, held_out: &[] });
+    let learn = |run: Run<'_>| params.fit(network, data, options.seed, run);
+    let learned = watched(bar, options.threads, Some(&checkpoint), learn)?;
 
-    // From here on the encoder is the one that will serve: read from its files, in its number type.
-    let staging = super::compress::staged(&files)?;
-    let serving = EncoderOptions { dtype: options.dtype.into(), max_tokens: most, pooling: None };
-    let encoder = Encoder::load(staging.path(), &serving)?;
-    let mut scratch = Scratch::default();
-    let (mut states, mut right) = (Vec::new(), Vec::new());
-    for &i in &calibrate {
-        let words = encoder.read_words(&marked[i].text, &mut scratch)?;
-        right.extend(tags_of(&marked[i], &words.words, &tags));
-        states.extend(words.states);
-    }
-    let states = Matrix::new(encoder.dimensions(), states)?;
-    let seen = (learn.len(), 0);
-    let (fitted, _) = FittedHead::beside_encoder(tags.names().to_vec(), head, &states, &right, (path, last), seen)?;
-    let tagger = Tagger::new(&fitted.head)?;
-    let (mut expected, mut given) = (Vec::new(), Vec::new());
-    for &i in &test {
-        let words = encoder.read_words(&marked[i].text, &mut scratch)?;
-        let (e, g) = judged(&marked[i], &words, &tagger);
-        expected.push(e);
-        given.push(g);
-    }
-    let method = match options.method {
-        Method::Lora => "lora",
-        Method::Head => "head",
-        _ => "full",
-    };
+    let files = learned.network.encoder_files()?;
+    // From here on the encoder is the one that will serve.
+    let encoder = serving(&files, &options)?;
+    let fitted = material.calibrated(&learned, &encoder)?;
     let provenance = Provenance {
         name: options.name.clone(),
         kind: ArtifactKind::Extractor,
         task: options.task.clone(),
         base,
         body: Body::Encoder,
-        method: format!("extract, {method}"),
+        method: format!("extract, {}", method(options.method)),
         files,
         out_of_scope: None,
         dtype: options.dtype,
-        max_tokens: u32::try_from(most).unwrap_or(u32::MAX),
+        max_tokens: options.max_tokens,
         pooling: encoder.pooling().into(),
-        metrics: entities::measure(&expected, &given, options.seed),
-        data_hash,
+        metrics: material.measured(&fitted.head, &encoder, options.seed)?,
+        data_hash: material.data_hash,
         seed: options.seed,
         parent: options.parent.clone(),
         compression: None,
@@ -178,8 +122,108 @@ fn fit(marked: Vec<Marked>, options: TrainOptions, dir: &Path, bar: &ProgressBar
     let artifact = artifact::write(dir, &fitted, provenance, options.existing)?;
     // The model is safe; the state of its training is not needed any more. A file left behind does no harm.
     drop(std::fs::remove_file(checkpoint));
-    let texts = marked.len();
-    Ok(Trained { artifact, texts, duplicates: before - texts, missing, fields, took: clock.monotonic() })
+    let texts = material.marked.len();
+    Ok(Trained {
+        artifact,
+        texts,
+        duplicates: before - texts,
+        missing,
+        fields: material.fields,
+        took: clock.monotonic(),
+    })
+}
+
+/// The encoder with a head that scores the tags of each token.
+fn network(folder: &Path, tuning: &Tuning, tags: &Tags, options: &TrainOptions) -> Result<Network> {
+    let scope = match options.method {
+        Method::Lora => Scope::Lora(tuning.lora.clone()),
+        Method::Head => Scope::Head,
+        _ => Scope::Full { words: false, frozen_layers: 0 },
+    };
+    let head = HeadShape { outputs: tags.names().len(), hidden: None, level: Level::Tokens };
+    Network::load(folder, &NetworkOptions { scope, head, seed: options.seed })
+}
+
+fn method(method: Method) -> &'static str {
+    match method {
+        Method::Lora => "lora",
+        Method::Head => "head",
+        _ => "full",
+    }
+}
+
+/// Marked texts, each once, and what becomes of each.
+struct Divided {
+    marked: Vec<Marked>,
+    fields: Vec<String>,
+    tags: Tags,
+    learn: Vec<usize>,
+    calibrate: Vec<usize>,
+    test: Vec<usize>,
+    data_hash: String,
+}
+
+impl Divided {
+    fn new(marked: Vec<Marked>, options: &TrainOptions) -> Result<Self> {
+        let marked = distinct(marked);
+        let fields: BTreeSet<&String> = marked.iter().flat_map(|m| m.spans.iter().map(|(field, _)| field)).collect();
+        let fields: Vec<String> = fields.into_iter().cloned().collect();
+        if fields.is_empty() {
+            return Err(Error::data("train an extractor: no text has a marked span; is it the right field?"));
+        }
+        let texts: Vec<&str> = marked.iter().map(|m| m.text.as_str()).collect();
+        let [learn, calibrate, test] = split::divide(&texts, options.test_share, options.seed);
+        if learn.is_empty() {
+            return Err(Error::data(format!("train an extractor on {} texts: too few to divide", texts.len())));
+        }
+        let (tags, data_hash) = (Tags::of_fields(&fields), data_hash(&marked));
+        Ok(Self { marked, fields, tags, learn, calibrate, test, data_hash })
+    }
+
+    /// What the network learns from.
+    fn examples(&self, tokenizer: &Tokenizer, most: usize) -> Result<Vec<Ids>> {
+        let examples = self.learn.iter().map(|&i| example(&self.marked[i], tokenizer, &self.tags, most));
+        Ok(examples.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+
+    /// The head that was learned, with its temperature from words that training has not seen.
+    fn calibrated(&self, learned: &Finetuned<Network>, encoder: &Encoder) -> Result<FittedHead> {
+        let (mut states, mut right, mut scratch) = (Vec::new(), Vec::new(), Scratch::default());
+        for &i in &self.calibrate {
+            let words = encoder.read_words(&self.marked[i].text, &mut scratch)?;
+            right.extend(tags_of(&self.marked[i], &words.words, &self.tags));
+            states.extend(words.states);
+        }
+        let states = Matrix::new(encoder.dimensions(), states)?;
+        let (weights, bias) = learned.network.head();
+        let head = (weights.to_vec(), bias.to_vec());
+        let path = path(&learned.history);
+        let last = path.len().saturating_sub(1);
+        let (names, seen) = (self.tags.names().to_vec(), (self.learn.len(), 0));
+        let (fitted, _) = FittedHead::beside_encoder(names, head, &states, &right, (path, last), seen)?;
+        Ok(fitted)
+    }
+
+    /// The figures on the texts that only measure.
+    fn measured(&self, head: &Head, encoder: &Encoder, seed: Seed) -> Result<BTreeMap<String, Metric>> {
+        figures(self.test.iter().map(|&i| &self.marked[i]), &Tagger::new(head)?, encoder, seed)
+    }
+}
+
+/// What a tagger finds in marked texts, against what is marked.
+fn figures<'m>(
+    marked: impl Iterator<Item = &'m Marked>,
+    tagger: &Tagger,
+    encoder: &Encoder,
+    seed: Seed,
+) -> Result<BTreeMap<String, Metric>> {
+    let (mut expected, mut given, mut scratch) = (Vec::new(), Vec::new(), Scratch::default());
+    for m in marked {
+        let (e, g) = judged(m, &encoder.read_words(&m.text, &mut scratch)?, tagger);
+        expected.push(e);
+        given.push(g);
+    }
+    Ok(entities::measure(&expected, &given, seed))
 }
 
 /// One row a text: the first.
@@ -250,33 +294,16 @@ pub(crate) fn judged(marked: &Marked, words: &WordStates, tagger: &Tagger) -> (S
     (spans::of_tags(expected), spans::of_tags(&of_tokens))
 }
 
-/// Beside the folder of the model: the same data and settings find it again, others have another name.
-fn checkpoint_path(dir: &Path, told: &str, options: &TrainOptions) -> PathBuf {
-    let told = format!("extract {told} {:?} {} {}", options.method, options.seed.0, options.test_share);
-    let name = dir.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy());
-    dir.with_file_name(format!(".{name}-{}.checkpoint", &sha256_hex(told.as_bytes())[..12]))
-}
-
 /// The figures of an extractor on other texts.
 ///
 /// # Errors
 /// What loading and reading fail with; `Invalid` when the artifact is no extractor.
-pub(crate) fn measure(
-    artifact: &Artifact,
-    marked: &[Marked],
-) -> Result<BTreeMap<String, understudy_model::artifact::Metric>> {
+pub(crate) fn measure(artifact: &Artifact, marked: &[Marked]) -> Result<BTreeMap<String, Metric>> {
     let manifest = artifact.manifest();
     let tagger = Tagger::new(head_of(artifact)?)?;
     let options =
         EncoderOptions { dtype: manifest.dtype.into(), max_tokens: manifest.max_tokens as usize, pooling: None };
-    let encoder = Encoder::load(artifact.dir(), &options)?;
-    let (mut expected, mut given, mut scratch) = (Vec::new(), Vec::new(), Scratch::default());
-    for m in marked {
-        let (e, g) = judged(m, &encoder.read_words(&m.text, &mut scratch)?, &tagger);
-        expected.push(e);
-        given.push(g);
-    }
-    Ok(entities::measure(&expected, &given, manifest.seed))
+    figures(marked.iter(), &tagger, &Encoder::load(artifact.dir(), &options)?, manifest.seed)
 }
 
 fn head_of(artifact: &Artifact) -> Result<&Head> {

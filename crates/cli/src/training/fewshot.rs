@@ -5,33 +5,21 @@
 //! of scope) is therefore learned from a training of its own, on four fifths, that judges the fifth that it has not
 //! seen; the model itself is then trained on everything.
 
-use super::tuned::{CHECKPOINT, Tuning};
+use super::run::{path, serving, vectors, watched};
+use super::tuned::Tuning;
 use super::{Material, Product, TrainOptions, Trained, base_model, embed, encoder_named, finish, heavy};
-use crate::{clock::SystemClock, compose::cores};
+use crate::clock::SystemClock;
 use indicatif::ProgressBar;
-use std::{
-    collections::BTreeMap,
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::Path};
 use understudy_adapt::{
-    encoder::{Batch, Example as Ids, HeadShape, Level, Network, NetworkOptions, Pass, Scope, Target},
-    finetune::{Checkpoints, Data, Ended, Progress, Run},
+    encoder::{Example as Ids, HeadShape, Level, Network, NetworkOptions, Scope, Target},
+    finetune::{Data, Run},
     head::{FittedHead, HeadParams, Labelled, PathStep, Unseen},
-    matrix::Matrix,
     split::Place,
 };
-use understudy_core::{Clock, Error, Result, hash::sha256_hex};
+use understudy_core::{Clock, Result};
 use understudy_dataset::Cleaned;
-use understudy_model::{
-    artifact::Body,
-    encoder::{Encoder, EncoderOptions},
-    head::Head,
-    tokens::Tokenizer,
-};
-
-/// Texts that pass through the network together when nothing is learned from them.
-const PASS: usize = 32;
+use understudy_model::{artifact::Body, head::Head, tokens::Tokenizer};
 
 /// What the trainings leave.
 struct Learned {
@@ -51,9 +39,8 @@ pub(super) async fn train(
     let material = Material::new(examples, &options)?;
     let installed = encoder_named(&options)?;
     let base = base_model(&installed);
-    let (folder, told, checkpoint) =
-        (installed.dir().to_owned(), bar.clone(), checkpoint_path(dir, &material, &options, &base.hash));
-    let at = checkpoint.clone();
+    let checkpoint = options.checkpoint(dir, &material, &base.hash);
+    let (folder, told, at) = (installed.dir().to_owned(), bar.clone(), checkpoint.clone());
     let (learned, material, options) = heavy("train the encoder", move || {
         let learned = learn(&material, &options, &folder, &at, &told)?;
         Ok((learned, material, options))
@@ -62,11 +49,8 @@ pub(super) async fn train(
     let fitting = clock.monotonic();
     let Learned { fitted, unseen, files } = learned;
 
-    // From here on the encoder is the one that will serve: read from its files, in its number type.
-    let staging = super::compress::staged(&files)?;
-    let serving =
-        EncoderOptions { dtype: options.dtype.into(), max_tokens: options.max_tokens as usize, pooling: None };
-    let encoder = Encoder::load(staging.path(), &serving)?;
+    // From here on the encoder is the one that will serve.
+    let encoder = serving(&files, &options)?;
     let (pooling, max_tokens) = (encoder.pooling().into(), u32::try_from(encoder.max_tokens()).unwrap_or(u32::MAX));
     let test = &material.split.test;
     let texts = Cleaned {
@@ -182,42 +166,9 @@ fn contrasted(
     let head = HeadShape { outputs: material.split.classes.len(), hidden: None, level: Level::UnitVector };
     let scope = Scope::Full { words: false, frozen_layers: 0 };
     let network = Network::load(folder, &NetworkOptions { scope, head, seed: options.seed })?;
-    let clock = SystemClock::new();
-    let mut progress = |now: &Progress| {
-        bar.set_length(now.steps);
-        bar.set_position(now.step);
-        bar.set_message(format!("epoch {}, loss {:.3}", now.epoch + 1, now.loss));
-        ControlFlow::Continue(())
-    };
-    let checkpoints = checkpoint.map(|path| Checkpoints { path, every: CHECKPOINT });
-    let run = Run { clock: &clock, threads: cores(options.threads), progress: &mut progress, checkpoints };
     let data = Data { train: &texts.examples, held_out: &[] };
-    let fitted = params.fit(network, data, options.seed, run)?;
-    if fitted.ended == Ended::Interrupted {
-        return Err(Error::internal("train the encoder: it was stopped"));
-    }
-    let path = fitted.history.iter().map(|r| PathStep { c: (r.epoch + 1) as f64, loss: r.loss }).collect();
+    let fit = |run: Run<'_>| params.fit(network, data, options.seed, run);
+    let fitted = watched(bar, options.threads, checkpoint, fit)?;
+    let path = path(&fitted.history);
     Ok((fitted.network, path))
-}
-
-fn vectors(network: &Network, examples: &[Ids]) -> Result<Matrix> {
-    let (mut pass, mut vectors) = (Pass::default(), Vec::new());
-    for part in examples.chunks(PASS) {
-        vectors.extend_from_slice(network.vectors_of(&Batch::new(part), &mut pass));
-    }
-    Matrix::new(network.width(), vectors)
-}
-
-/// Beside the folder of the model: the same data and settings find it again, others have another name.
-fn checkpoint_path(dir: &Path, material: &Material, options: &TrainOptions, base: &str) -> PathBuf {
-    let told = format!(
-        "fewshot {} {base} {:?} {} {} {}",
-        material.cleaned.data_hash(),
-        options.tuning,
-        options.seed.0,
-        options.max_tokens,
-        options.test_share
-    );
-    let name = dir.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy());
-    dir.with_file_name(format!(".{name}-{}.checkpoint", &sha256_hex(told.as_bytes())[..12]))
 }

@@ -6,22 +6,19 @@
 //! than a thousandth of a nat on average, something is wrong between the two, and there is no artifact. Then it loads the
 //! base as it is installed; what quantising it costs is recorded.
 
+use super::run::{checkpoint_path, on_threads, watched};
 use super::{heavy, installed_hash};
 use crate::{clock::SystemClock, compose::cores};
 use indicatif::ProgressBar;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::ControlFlow,
     path::{Path, PathBuf},
     time::Duration,
 };
 use understudy_adapt::{
     artifact::Existing,
-    finetune::{Checkpoints, Data, Ended, Finetuned, Progress, Record, Run},
-    llama::{
-        Agreement, Batch, CheckedLlamaParams, Example, LlamaLora, LlamaNetwork, LlamaParams, NewAdapted, Pass, Weights,
-        fit, write,
-    },
+    finetune::{Data, Record, Run},
+    llama::{Agreement, Batch, Example, LlamaLora, LlamaNetwork, LlamaParams, NewAdapted, Pass, Weights, fit, write},
 };
 use understudy_core::{Clock, Error, Message, ModelName, Result, Role, Seed, TaskName, Timestamp, hash::sha256_hex};
 use understudy_dataset::{Part, Row, Shares, part_of, rows_hash};
@@ -39,8 +36,6 @@ const F16_LIMIT: f64 = 1e-3;
 const INSTALLED_LIMIT: f64 = 0.1;
 /// Held-out answers whose tokens are compared.
 const COMPARED: usize = 48;
-/// Time between two checkpoints.
-const CHECKPOINT: Duration = Duration::from_secs(20);
 
 /// How to train.
 #[derive(Debug, Clone)]
@@ -132,16 +127,16 @@ fn run(rows: &[Row], options: &GenerativeOptions, dir: &Path, bar: &ProgressBar)
     let material = material(rows, &ChatTokens::load(&gguf)?, options)?;
     let network =
         LlamaNetwork::new(Weights::from_gguf(&gguf)?, options.lora.clone(), options.seed, options.max_tokens)?;
-    let checkpoint = checkpoint_path(dir, &material, options, &installed_hash(&installed)?);
-    let trained = learn(network, &params, &material, options, &checkpoint, bar)?;
+    let checkpoint = checkpoint_path(dir, &told(&material, options, &installed_hash(&installed)?));
+    let data = Data { train: &material.train, held_out: &material.stop };
+    let learn = |run: Run<'_>| fit(&params, network, data, options.seed, run);
+    let trained = watched(bar, options.threads, Some(&checkpoint), learn)?;
     bar.set_message("measuring");
-    let threads = cores(options.threads);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    let pool = pool.map_err(|e| Error::internal(format!("start the threads: {e}")))?;
-    let metrics = pool.install(|| measure(&trained.network, &material.test, options.seed))?;
+    let metrics = on_threads(options.threads, || measure(&trained.network, &material.test, options.seed))?;
     let adapter = trained.network.gguf_adapter(options.name.as_str())?;
     bar.set_message("comparing what serves");
-    let agreement = pool.install(|| compare(&trained.network, &gguf, &adapter, &material, threads))?;
+    let compare = || compare(&trained.network, &gguf, &adapter, &material, cores(options.threads));
+    let agreement = on_threads(options.threads, compare)?;
     agreement[0].check(F16_LIMIT, "llama.cpp at 16 bits")?;
     agreement[1].check(INSTALLED_LIMIT, "llama.cpp on the installed base")?;
     let manifest = AdaptedManifest {
@@ -249,39 +244,10 @@ fn material(rows: &[Row], tokens: &ChatTokens, options: &GenerativeOptions) -> R
     Ok(material)
 }
 
-/// Beside the folder of the model: the same data and settings find it again, others have another name.
-fn checkpoint_path(dir: &Path, material: &Material, options: &GenerativeOptions, base: &str) -> PathBuf {
+/// What tells this training from others.
+fn told(material: &Material, options: &GenerativeOptions, base: &str) -> String {
     let GenerativeOptions { lora, params, system, max_tokens, test_share, seed, .. } = options;
-    let told =
-        format!("{} {base} {lora:?} {params:?} {system:?} {max_tokens} {test_share} {}", material.data_hash, seed.0);
-    let name = dir.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy());
-    dir.with_file_name(format!(".{name}-{}.checkpoint", &sha256_hex(told.as_bytes())[..12]))
-}
-
-fn learn(
-    network: LlamaNetwork,
-    params: &CheckedLlamaParams,
-    material: &Material,
-    options: &GenerativeOptions,
-    checkpoint: &Path,
-    bar: &ProgressBar,
-) -> Result<Finetuned<LlamaNetwork>> {
-    let clock = SystemClock::new();
-    let mut progress = |now: &Progress| {
-        bar.set_length(now.steps);
-        bar.set_position(now.step);
-        bar.set_message(format!("epoch {}, loss {:.3}", now.epoch + 1, now.loss));
-        ControlFlow::Continue(())
-    };
-    let checkpoints = Some(Checkpoints { path: checkpoint, every: CHECKPOINT });
-    let threads = cores(options.threads);
-    let run = Run { clock: &clock, threads, progress: &mut progress, checkpoints };
-    let data = Data { train: &material.train, held_out: &material.stop };
-    let trained = fit(params, network, data, options.seed, run)?;
-    if trained.ended == Ended::Interrupted {
-        return Err(Error::internal("train the model: it was stopped"));
-    }
-    Ok(trained)
+    format!("{} {base} {lora:?} {params:?} {system:?} {max_tokens} {test_share} {}", material.data_hash, seed.0)
 }
 
 /// Loss and right tokens of answers that training did not see, a mean over answers.

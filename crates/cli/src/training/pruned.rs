@@ -2,25 +2,22 @@
 //! from, in its answers and in the states of its layers.
 
 use super::compress::{Answers, Compressed, Rows, Subject, staged};
-use super::tuned::{CHECKPOINT, calibrates};
-use crate::{clock::SystemClock, compose::cores};
+use super::run::{checkpoint_path, on_threads, path, watched};
+use super::tuned::calibrates;
 use indicatif::ProgressBar;
 use serde::Serialize;
-use std::{
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 use understudy_adapt::{
     compare::Change,
     encoder::{
         Example as Ids, Guide, GuideParams, HeadShape, Level, Network, NetworkOptions, Objective, Scope, Target,
     },
-    finetune::{Checkpoints, Data, Ended, FinetuneParams, Progress, Run},
-    head::{FittedHead, PathStep},
+    finetune::{Data, FinetuneParams, Run},
+    head::FittedHead,
     matrix::Matrix,
     prune::{self, Kept, Size},
 };
-use understudy_core::{Error, Result, Seed, hash::sha256_hex};
+use understudy_core::{Error, Result, Seed};
 use understudy_dataset::Example;
 use understudy_model::{
     artifact::Dtype,
@@ -108,46 +105,33 @@ pub(crate) fn prune(
     let dtype = options.dtype.unwrap_or(subject.artifact.manifest().dtype);
     let head = subject.artifact.head().clone();
     let (train, calibrate) = divided(&subject)?;
-    let threads = cores(options.threads);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    let pool = pool.map_err(|e| Error::internal(format!("start the threads: {e}")))?;
 
     bar.set_message("measuring what matters");
     let objective = &options.params.objective;
     let sample = &train[..train.len().min(SAMPLE)];
     let mut teacher = network(&subject.folder, &head)?;
     let most = options.size.layers.unwrap_or(teacher.layers());
-    let (layers, layer_losses) = pool.install(|| prune::layers(&mut teacher, most, sample, objective));
+    let (layers, layer_losses) =
+        on_threads(options.threads, || Ok(prune::layers(&mut teacher, most, sample, objective)))?;
     let whole = Kept { layers: layers.clone(), heads: Vec::new(), units: Vec::new() };
     let shorter = staged(&prune::files(&subject.folder, &whole)?)?;
     let importance =
-        pool.install(|| Ok::<_, Error>(network(shorter.path(), &head)?.importance(sample, objective, PASS)))?;
+        on_threads(options.threads, || Ok(network(shorter.path(), &head)?.importance(sample, objective, PASS)))?;
     let narrowed = prune::narrowed(&importance, options.size);
     let smaller = staged(&prune::files(shorter.path(), &narrowed)?)?;
     let kept = Kept { layers, ..narrowed };
 
     let student = network(smaller.path(), &head)?;
     let params = options.params.clone().check()?;
-    let checkpoint = checkpoint_path(out, &subject, options);
-    let clock = SystemClock::new();
-    let mut progress = |now: &Progress| {
-        bar.set_length(now.steps);
-        bar.set_position(now.step);
-        bar.set_message(format!("epoch {}, loss {:.3}", now.epoch + 1, now.loss));
-        ControlFlow::Continue(())
-    };
-    let checkpoints = Some(Checkpoints { path: &checkpoint, every: CHECKPOINT });
-    let run = Run { clock: &clock, threads, progress: &mut progress, checkpoints };
+    let checkpoint = checkpoint_path(out, &told(&subject, options));
     let guide = Guide::new(teacher, followed(&kept.layers, &subject.folder)?, options.guide)?;
     let data = Data { train: &train, held_out: &[] };
-    let fitted = params.follow(student, &guide, data, options.seed, run)?;
-    if fitted.ended == Ended::Interrupted {
-        return Err(Error::internal("train the pruned encoder: it was stopped"));
-    }
+    let fit = |run: Run<'_>| params.follow(student, &guide, data, options.seed, run);
+    let fitted = watched(bar, options.threads, Some(&checkpoint), fit)?;
     let files = fitted.network.encoder_files()?;
     let recovered = staged(&files)?;
     let (weights, bias) = fitted.network.head();
-    let path = fitted.history.iter().map(|r| PathStep { c: (r.epoch + 1) as f64, loss: r.loss }).collect::<Vec<_>>();
+    let path = path(&fitted.history);
     let last = path.len().saturating_sub(1);
     let fitted = FittedHead::beside_encoder(
         head.labels().to_vec(),
@@ -239,17 +223,9 @@ fn described(size: Size) -> String {
     parts.join(", ")
 }
 
-fn checkpoint_path(out: &Path, subject: &Subject, options: &PruneOptions) -> PathBuf {
-    let told = format!(
-        "{} {} {:?} {:?} {:?} {} {}",
-        subject.artifact.hash(),
-        subject.cleaned.data_hash(),
-        options.size,
-        options.params,
-        options.guide,
-        options.test_share,
-        options.seed.0
-    );
-    let name = out.file_name().map_or_else(|| "pruned".into(), |name| name.to_string_lossy());
-    out.with_file_name(format!(".{name}-{}.checkpoint", &sha256_hex(told.as_bytes())[..12]))
+/// What tells this training from others.
+fn told(subject: &Subject, options: &PruneOptions) -> String {
+    let PruneOptions { size, params, guide, test_share, seed, .. } = options;
+    let (model, data) = (subject.artifact.hash(), subject.cleaned.data_hash());
+    format!("{model} {data} {size:?} {params:?} {guide:?} {test_share} {}", seed.0)
 }

@@ -4,36 +4,21 @@
 //! trained together. One part of the examples (a tenth, by content) is kept from all of this: on it the temperature is
 //! fitted, with the encoder in the number type that will serve, so that confidences are those of the model that answers.
 
+use super::run::{on_threads, path, serving, vectors, watched};
 use super::{Material, Method, Product, TrainOptions, Trained, base_model, embed, encoder_named, finish, heavy};
-use crate::{clock::SystemClock, compose::cores};
+use crate::clock::SystemClock;
 use indicatif::ProgressBar;
-use std::{
-    collections::BTreeMap,
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path};
 use understudy_adapt::{
-    encoder::{
-        Batch, Example as Ids, HeadShape, Level, LoraParams, Network, NetworkOptions, Objective, Pass, Scope, Target,
-    },
-    finetune::{Checkpoints, Data, Ended, FinetuneParams, Finetuned, Progress, Run},
+    encoder::{Example as Ids, HeadShape, Level, LoraParams, Network, NetworkOptions, Objective, Scope, Target},
+    finetune::{Data, FinetuneParams, Finetuned, Run},
     head::{FittedHead, HeadParams, Labelled, PathStep},
     matrix::Matrix,
     split::{Place, Use},
 };
-use understudy_core::{Clock, Error, Result, hash::sha256_hex};
+use understudy_core::{Clock, Error, Result};
 use understudy_dataset::{Cleaned, Example};
-use understudy_model::{
-    artifact::Body,
-    encoder::{Encoder, EncoderOptions},
-    tokens::Tokenizer,
-};
-
-/// Texts that pass through the network together when nothing is learned from them.
-const PASS: usize = 32;
-/// Time between two checkpoints.
-pub(super) const CHECKPOINT: Duration = Duration::from_secs(20);
+use understudy_model::{artifact::Body, tokens::Tokenizer};
 
 /// How an encoder is trained.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,7 +81,7 @@ pub(super) async fn train(
     let material = Material::new(examples, &options)?;
     let installed = encoder_named(&options)?;
     let base = base_model(&installed);
-    let checkpoint = checkpoint_path(dir, &material, &options, &base.hash);
+    let checkpoint = options.checkpoint(dir, &material, &base.hash);
     let (folder, told, at) = (installed.dir().to_owned(), bar.clone(), checkpoint.clone());
     let (learned, material, options) = heavy("train the encoder", move || {
         let learned = learn(&material, &options, &folder, &at, &told)?;
@@ -105,16 +90,8 @@ pub(super) async fn train(
     .await?;
     let fitting = clock.monotonic();
 
-    // From here on the encoder is the one that will serve: read from its files, in its number type.
-    let staging = tempfile::tempdir().map_err(|e| Error::data(format!("make a temporary folder: {e}")))?;
-    for (file, bytes) in &learned.files {
-        let path = staging.path().join(file);
-        let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, bytes));
-        written.map_err(|e| Error::data(format!("write {}: {e}", path.display())))?;
-    }
-    let serving =
-        EncoderOptions { dtype: options.dtype.into(), max_tokens: options.max_tokens as usize, pooling: None };
-    let encoder = Encoder::load(staging.path(), &serving)?;
+    // From here on the encoder is the one that will serve.
+    let encoder = serving(&learned.files, &options)?;
     let (pooling, max_tokens) = (encoder.pooling().into(), u32::try_from(encoder.max_tokens()).unwrap_or(u32::MAX));
     let learn = &material.split.learn;
     let calibrate: Vec<usize> =
@@ -161,21 +138,6 @@ pub(super) fn calibrates(place: &Place) -> bool {
     place.fold == 0 && place.held_out_for == Use::Calibrate
 }
 
-/// Beside the folder of the model: the same data and settings find it again, others have another name.
-fn checkpoint_path(dir: &Path, material: &Material, options: &TrainOptions, base: &str) -> PathBuf {
-    let told = format!(
-        "{} {base} {:?} {:?} {} {} {}",
-        material.cleaned.data_hash(),
-        options.method,
-        options.tuning,
-        options.seed.0,
-        options.max_tokens,
-        options.test_share
-    );
-    let name = dir.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy());
-    dir.with_file_name(format!(".{name}-{}.checkpoint", &sha256_hex(told.as_bytes())[..12]))
-}
-
 fn learn(
     material: &Material,
     options: &TrainOptions,
@@ -217,37 +179,18 @@ fn learn(
             split.learn.len()
         )));
     }
-    let threads = cores(options.threads);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    let pool = pool.map_err(|e| Error::internal(format!("start the threads: {e}")))?;
     bar.set_message("reading the texts once");
-    pool.install(|| start_head(&mut network, &train, &train_labels, &train_places, &split.classes))?;
-
-    let clock = SystemClock::new();
-    let mut progress = |now: &Progress| {
-        bar.set_length(now.steps);
-        bar.set_position(now.step);
-        let held =
-            now.held_out.and_then(|held| held.accuracy).map_or_else(String::new, |a| format!(", {:.1} %", a * 100.0));
-        bar.set_message(format!("epoch {}, loss {:.3}{held}", now.epoch + 1, now.loss));
-        ControlFlow::Continue(())
-    };
-    let checkpoints = Some(Checkpoints { path: checkpoint, every: CHECKPOINT });
-    let run = Run { clock: &clock, threads, progress: &mut progress, checkpoints };
+    let start = || start_head(&mut network, &train, &train_labels, &train_places, &split.classes);
+    on_threads(options.threads, start)?;
     let data = Data { train: &train, held_out: &held_out };
-    let Finetuned { network, history, kept_step, ended, .. } = params.fit(network, data, options.seed, run)?;
-    if ended == Ended::Interrupted {
-        return Err(Error::internal("train the encoder: it was stopped"));
-    }
+    let fit = |run: Run<'_>| params.fit(network, data, options.seed, run);
+    let Finetuned { network, history, kept_step, .. } = watched(bar, options.threads, Some(checkpoint), fit)?;
     let mut files = network.encoder_files()?;
     if options.method == Method::Lora {
         files.extend(adapter_files(&network, &options.base)?);
     }
     let (weights, bias) = network.head();
-    let path: Vec<PathStep> = history
-        .iter()
-        .map(|r| PathStep { c: (r.epoch + 1) as f64, loss: r.held_out.map_or(r.loss, |held| held.loss) })
-        .collect();
+    let path = path(&history);
     let step = history.iter().position(|r| r.step == kept_step).unwrap_or(path.len().saturating_sub(1));
     let (weights, bias) = (weights.to_vec(), bias.to_vec());
     Ok(Learned { weights, bias, files, path, step, n_train: train.len(), n_stop: held_out.len() })
@@ -261,11 +204,7 @@ fn start_head(
     places: &[Place],
     classes: &[String],
 ) -> Result<()> {
-    let (mut pass, mut vectors) = (Pass::default(), Vec::new());
-    for part in train.chunks(PASS) {
-        vectors.extend_from_slice(network.vectors_of(&Batch::new(part), &mut pass));
-    }
-    let embeddings = Matrix::new(network.width(), vectors)?;
+    let embeddings = vectors(network, train)?;
     let head = HeadParams::default().check()?.fit(Labelled { embeddings: &embeddings, labels, places, classes })?.head;
     network.set_head(head.weights(), head.bias())
 }

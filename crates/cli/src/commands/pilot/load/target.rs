@@ -58,14 +58,7 @@ pub(super) fn remote(
         headers: std::collections::BTreeMap::new(),
         timeouts: Timeouts { total: timeout, idle: timeout },
         retries: Retries { count: 0, ..Retries::default() },
-        capabilities: Capabilities {
-            place: Place::Remote,
-            context_tokens: None,
-            multimodal: false,
-            tools: false,
-            many_choices: false,
-            languages: Vec::new(),
-        },
+        capabilities: Capabilities::of_text(Place::Remote),
         usage: UsageChunk::Ensure,
     };
     let backend: Arc<dyn Backend> = Arc::new(OpenAi::new(config, &network)?);

@@ -1,0 +1,239 @@
+//! Models in this process: shared encoders and generators, and artifacts on them.
+
+use super::{Composer, OURS, cores};
+use crate::config::{Config, Local, Precision};
+use crate::generative::Generative;
+use crate::training::base_model;
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, Weak},
+};
+use understudy_core::{Backend, Embedder, Error, ModelName, Place, Price, Result};
+use understudy_model::{
+    artifact::{Artifact, Body, Kind as ArtifactKind, MANIFEST},
+    catalogue::Kind,
+    classifier::Classifier,
+    encoder::{Dtype, Encoder, EncoderOptions},
+    extractor::Extractor,
+    generate::{Generator, GeneratorOptions},
+    installed::{self, Installed},
+    service::{EncoderService, ServiceOptions},
+    table::TokenTable,
+    words::Words,
+};
+use understudy_route::router::{self, Reading};
+use understudy_serve::{
+    api::embeddings::EmbeddingModel,
+    state::{Model, Snapshot},
+};
+
+/// Tokens that one batch of an encoder holds at most.
+const BATCH_TOKENS: usize = 4096;
+/// Texts that may wait for an encoder.
+const ENCODER_QUEUE: usize = 4096;
+
+/// What identifies a loaded encoder.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct EncoderKey {
+    dir: PathBuf,
+    /// Hash of what the folder holds.
+    content: String,
+    dtype: Dtype,
+    max_tokens: usize,
+    threads: usize,
+}
+
+impl Composer {
+    /// An artifact of any kind, ready to answer.
+    pub(crate) fn backend(&self, artifact: &Artifact, models_dir: &Path, threads: usize) -> Result<Arc<dyn Backend>> {
+        let manifest = artifact.manifest();
+        if manifest.kind == ArtifactKind::Classifier {
+            return Ok(Arc::new(self.classifier(artifact, models_dir, threads)?));
+        }
+        let max_tokens = manifest.max_tokens as usize;
+        let encoder = self.encoder_in(artifact.dir(), artifact.hash(), manifest.dtype.into(), max_tokens, threads)?;
+        Ok(Arc::new(Extractor::new(manifest.name.clone(), encoder, artifact.head())?))
+    }
+
+    /// An artifact with its encoder, ready to answer with labels.
+    pub(crate) fn classifier(&self, artifact: &Artifact, models_dir: &Path, threads: usize) -> Result<Classifier> {
+        let manifest = artifact.manifest();
+        if manifest.kind == ArtifactKind::Extractor {
+            return Err(Error::invalid(format!(
+                "load artifact {}: it extracts and has no labels; serve it under a name of its own ([local.NAME] with \
+                 model = its folder)",
+                artifact.dir().display()
+            )));
+        }
+        let name = manifest.name.clone();
+        let max_tokens = manifest.max_tokens as usize;
+        // The folder may come to hold another artifact while this one is still loaded.
+        let encoded = |dir: &Path, content: &str| {
+            let encoder = self.encoder_in(dir, content, manifest.dtype.into(), max_tokens, threads)?;
+            Classifier::new(name.clone(), encoder, artifact.head().clone())
+        };
+        let classifier = match manifest.body {
+            Body::Base => encoded(&self.base(artifact, models_dir)?, &manifest.base.hash)?,
+            Body::Encoder => encoded(artifact.dir(), artifact.hash())?,
+            Body::Words => Classifier::of_words(name, Words::read(artifact.dir())?, artifact.head())?,
+            Body::Static => Classifier::of_table(name, TokenTable::read(artifact.dir(), max_tokens)?, artifact.head())?,
+        };
+        Ok(classifier.with_out_of_scope(manifest.out_of_scope.clone()))
+    }
+
+    /// The folder of the installed model that an artifact's head was trained on.
+    pub(super) fn base(&self, artifact: &Artifact, models_dir: &Path) -> Result<PathBuf> {
+        let manifest = artifact.manifest();
+        let installed = installed::load(models_dir, manifest.base.name.as_str())?;
+        // A certificate is bound to the artifact, and the artifact to its base: another base is another model.
+        if base_model(&installed).hash != manifest.base.hash {
+            return Err(Error::data(format!(
+                "load artifact {}: the installed `{}` is not the one it was trained on; install that one again, or train \
+                 and certify anew",
+                artifact.dir().display(),
+                manifest.base.name
+            )));
+        }
+        Ok(installed.dir().to_owned())
+    }
+
+    /// A shared encoder; loaded when nobody has it.
+    pub(crate) fn encoder(
+        &self,
+        installed: &Installed,
+        dtype: Dtype,
+        max_tokens: usize,
+        threads: usize,
+    ) -> Result<Arc<EncoderService>> {
+        self.encoder_in(installed.dir(), &base_model(installed).hash, dtype, max_tokens, threads)
+    }
+
+    pub(super) fn encoder_in(
+        &self,
+        dir: &Path,
+        content: &str,
+        dtype: Dtype,
+        max_tokens: usize,
+        threads: usize,
+    ) -> Result<Arc<EncoderService>> {
+        let threads = cores(threads);
+        let key = EncoderKey { dir: dir.to_owned(), content: content.to_owned(), dtype, max_tokens, threads };
+        let mut loaded = self.encoders.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(service) = loaded.get(&key).and_then(Weak::upgrade) {
+            return Ok(service);
+        }
+        let encoder = Encoder::load(&key.dir, &EncoderOptions { dtype, max_tokens, pooling: None })?;
+        let options = ServiceOptions { threads, max_batch_tokens: BATCH_TOKENS, queue_capacity: ENCODER_QUEUE };
+        let service = Arc::new(EncoderService::start(encoder, options));
+        loaded.retain(|_, service| service.strong_count() > 0);
+        loaded.insert(key, Arc::downgrade(&service));
+        Ok(service)
+    }
+
+    /// The encoder of a router, as routers are trained with it.
+    pub(crate) fn routing_encoder(
+        &self,
+        models_dir: &Path,
+        name: &str,
+        reading: Reading,
+        threads: usize,
+    ) -> Result<Arc<EncoderService>> {
+        let installed = installed::load(models_dir, name)?;
+        let dtype = match reading.precision {
+            router::Precision::Int8 => Dtype::Int8,
+            router::Precision::F32 => Dtype::F32,
+        };
+        self.encoder(&installed, dtype, reading.tokens as usize, threads)
+    }
+
+    pub(super) fn local(&self, name: &str, local: &Local, config: &Config, snapshot: &mut Snapshot) -> Result<()> {
+        let threads = if local.threads == 0 { config.server.threads } else { local.threads };
+        let folder = config.base.join(&local.model);
+        let found: Option<Arc<dyn Backend>> = if let Some(adapted) = Generative::of_folder(&folder, &config.models_dir)?
+        {
+            Some(self.generator(name, &adapted, local, threads)?)
+        } else if folder.join(MANIFEST).exists() {
+            Some(self.backend(&Artifact::read(&folder)?, &config.models_dir, threads)?)
+        } else {
+            None
+        };
+        if let Some(backend) = found {
+            let model = Model { backend, price: Some(Price::LOCAL), owner: OURS.to_owned() };
+            snapshot.models.insert(name.to_owned(), model);
+            return Ok(());
+        }
+        let installed = installed::load(&config.models_dir, &local.model)?;
+        match installed.kind {
+            Kind::Encoder => {
+                let dtype = match local.precision {
+                    Precision::Int8 => Dtype::Int8,
+                    Precision::F32 => Dtype::F32,
+                };
+                let service = self.encoder(&installed, dtype, EncoderOptions::default().max_tokens, threads)?;
+                let embedder: Arc<dyn Embedder> = Arc::new(Renamed { name: ModelName::new(name.to_owned()), service });
+                let model = EmbeddingModel { embedder, place: Place::Local, price: Some(Price::LOCAL) };
+                snapshot.embedders.insert(name.to_owned(), model);
+            }
+            Kind::Generative => {
+                let backend: Arc<dyn Backend> =
+                    self.generator(name, &Generative::of_installed(&installed)?, local, threads)?;
+                let model = Model { backend, price: Some(Price::LOCAL), owner: OURS.to_owned() };
+                snapshot.models.insert(name.to_owned(), model);
+            }
+            Kind::Dataset => {
+                return Err(Error::invalid(format!(
+                    "serve [local.{name}]: `{}` is a data set, not a model",
+                    local.model
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn generator(
+        &self,
+        name: &str,
+        model: &Generative,
+        local: &Local,
+        threads: usize,
+    ) -> Result<Arc<Generator>> {
+        let key = (model.gguf.clone(), format!("{name} {} {local:?} {threads}", model.hash));
+        let mut loaded = self.generators.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(generator) = loaded.get(&key).and_then(Weak::upgrade) {
+            return Ok(generator);
+        }
+        let options = GeneratorOptions {
+            threads: cores(threads),
+            context_tokens: local.context_tokens,
+            max_sequences: local.parallel,
+            ..model.options(name)
+        };
+        let generator = Arc::new(Generator::load(&key.0, options)?);
+        loaded.retain(|_, generator| generator.strong_count() > 0);
+        loaded.insert(key, Arc::downgrade(&generator));
+        Ok(generator)
+    }
+}
+
+/// A shared encoder under the name that the configuration gives it.
+struct Renamed {
+    name: ModelName,
+    service: Arc<EncoderService>,
+}
+
+impl Embedder for Renamed {
+    fn name(&self) -> &ModelName {
+        &self.name
+    }
+
+    fn dimensions(&self) -> usize {
+        self.service.dimensions()
+    }
+
+    fn embed(
+        &self,
+        texts: Vec<String>,
+    ) -> futures_util::future::BoxFuture<'_, Result<understudy_core::backend::Embeddings>> {
+        self.service.embed(texts)
+    }
+}
