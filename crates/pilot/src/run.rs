@@ -15,6 +15,7 @@ pub mod preference;
 pub mod prompt;
 pub mod shots;
 pub mod verdict;
+pub mod votes;
 pub mod words;
 
 pub use ask::{Answers, Ended, Progress, Runner};
@@ -134,6 +135,17 @@ pub struct Plan {
     pub per_minute: Option<u32>,
     /// Stop a model as soon as its verdict against the baseline is certain, with this margin and error.
     pub stop_early: Option<Margin>,
+    /// Draw answers at random; `None` for the most likely ones.
+    pub sampled: Option<Sampled>,
+}
+
+/// How an answer is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Sampled {
+    /// Temperature, above 0.
+    pub temperature: f32,
+    /// Another seed, another answer, where the model keeps to seeds.
+    pub seed: u64,
 }
 
 /// A margin of non-inferiority.
@@ -181,7 +193,7 @@ impl Plan {
             && let Some(unknown) = candidates.iter().find(|c| c.price.is_none() && matches!(c.source, Source::Live(_)))
         {
             return Err(Error::invalid(format!(
-                "run the pilot: the price of `{}` is unknown, so --max-cost-usd cannot be kept; give it a price in the \
+                "keep --max-cost-usd: the price of `{}` is unknown, so the budget cannot be kept; give it a price in the \
                  configuration",
                 unknown.name
             )));

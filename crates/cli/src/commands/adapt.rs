@@ -7,6 +7,7 @@ mod data;
 mod distil;
 mod extract;
 mod generative;
+mod label;
 mod prune;
 mod quantize;
 
@@ -31,6 +32,8 @@ use understudy_store::{Store, StoreOptions};
 pub(crate) enum AdaptCommand {
     /// Make data fit to train: clean, redact, check, divide, and pick what to label next
     Data(data::DataArgs),
+    /// Let a large model label texts, within a budget
+    Label(label::LabelArgs),
     /// Train a small model on labelled examples, or on a task's recorded traffic
     Finetune(FinetuneArgs),
     /// Make a smaller model of a model: a token table that classifies in microseconds
@@ -171,6 +174,7 @@ pub(crate) async fn run(command: AdaptCommand, context: &Context) -> Result<()> 
         AdaptCommand::Quantize(args) => quantize::run(args, context).await,
         AdaptCommand::Auto(args) => auto::run(args, context).await,
         AdaptCommand::Bias(args) => bias::run(args, context).await,
+        AdaptCommand::Label(args) => label::run(args, context).await,
     }
 }
 

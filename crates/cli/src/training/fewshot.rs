@@ -8,18 +8,24 @@
 use super::run::{path, serving, vectors, watched};
 use super::tuned::Tuning;
 use super::{Material, Product, TrainOptions, Trained, base_model, embed, encoder_named, finish, heavy};
-use crate::clock::SystemClock;
+use crate::{
+    clock::SystemClock,
+    terminal::{note, percent},
+};
 use indicatif::ProgressBar;
 use std::{collections::BTreeMap, path::Path};
 use understudy_adapt::{
     encoder::{Example as Ids, HeadShape, Level, Network, NetworkOptions, Scope, Target},
     finetune::{Data, Run},
     head::{FittedHead, HeadParams, Labelled, PathStep, Unseen},
-    split::Place,
+    split::{FOLDS, Place, Use},
 };
 use understudy_core::{Clock, Result};
 use understudy_dataset::Cleaned;
 use understudy_model::{artifact::Body, head::Head, tokens::Tokenizer};
+
+/// What the names of labels have to put right, of what chance leaves open, to count as examples.
+const NAMES_SAY: f64 = 0.25;
 
 /// What the trainings leave.
 struct Learned {
@@ -93,7 +99,9 @@ fn learn(
         let ids = tokenizer.tokenize(&material.cleaned.examples[i].text)?.ids().to_vec();
         examples.push(Ids { windows: vec![ids], target: Target::Class(label) });
     }
-    let whole = Texts { examples, labels, places: split.places.clone() };
+    let n_train = labels.len();
+    let mut whole = Texts { examples, labels, places: split.places.clone() };
+    whole.add_names(material, options, folder, &tokenizer)?;
     let (rest, judged) = whole.apart(|place| place.fold == 0);
 
     bar.set_message("a fifth kept aside");
@@ -113,8 +121,7 @@ fn learn(
     let (network, path) = contrasted(&whole, material, options, folder, Some(checkpoint), bar)?;
     let head = whole.head(&network, material)?;
     let head = Head::new(classes, head.weights().to_vec(), head.bias().to_vec(), aside.head.temperature())?;
-    let fitted =
-        FittedHead { head, c: 0.0, path, n_train: whole.labels.len(), n_stop: 0, n_calibrate: judged.labels.len() };
+    let fitted = FittedHead { head, c: 0.0, path, n_train, n_stop: 0, n_calibrate: judged.labels.len() };
     Ok(Learned { fitted, unseen, files: network.encoder_files()? })
 }
 
@@ -126,6 +133,45 @@ struct Texts {
 }
 
 impl Texts {
+    /// Adds the labels' names as one more example of each, where the encoder as it is finds texts near the names of their
+    /// labels. `card_arrival` says as much as a text does; `c17` says nothing.
+    fn add_names(
+        &mut self,
+        material: &Material,
+        options: &TrainOptions,
+        folder: &Path,
+        tokenizer: &Tokenizer,
+    ) -> Result<()> {
+        let classes = &material.split.classes;
+        let mut names = Vec::with_capacity(classes.len());
+        for (label, class) in classes.iter().enumerate() {
+            let ids = tokenizer.tokenize(&readable(class))?.ids().to_vec();
+            names.push(Ids { windows: vec![ids], target: Target::Class(label) });
+        }
+        let head = HeadShape { outputs: classes.len(), hidden: None, level: Level::UnitVector };
+        let scope = Scope::Full { words: false, frozen_layers: 0 };
+        let network = Network::load(folder, &NetworkOptions { scope, head, seed: options.seed })?;
+        let (of_names, of_texts) = (vectors(&network, &names)?, vectors(&network, &self.examples)?);
+        let nearest = |text: &[f32]| {
+            let likeness = |name: usize| of_names.row(name).iter().zip(text).map(|(a, b)| a * b).sum::<f32>();
+            (0..classes.len()).max_by(|a, b| likeness(*a).total_cmp(&likeness(*b)))
+        };
+        let hits = (0..of_texts.rows()).filter(|&i| nearest(of_texts.row(i)) == Some(self.labels[i])).count();
+        let (share, chance) = (hits as f64 / of_texts.rows().max(1) as f64, 1.0 / classes.len().max(1) as f64);
+        if share - chance < NAMES_SAY * (1.0 - chance) {
+            return Ok(());
+        }
+        let right = percent(share);
+        note(format_args!("  the names of the labels count as examples: they alone put {right} of the texts right"));
+        for (label, name) in names.into_iter().enumerate() {
+            self.examples.push(name);
+            self.labels.push(label);
+            // Names help to learn; what the model is judged by are texts.
+            self.places.push(Place { fold: 1 + label % (FOLDS - 1), held_out_for: Use::Stop });
+        }
+        Ok(())
+    }
+
     /// Those that `aside` does not choose, and those that it does.
     fn apart(&self, aside: impl Fn(&Place) -> bool) -> (Self, Self) {
         let pick = |of: bool| {
@@ -171,4 +217,41 @@ fn contrasted(
     let fitted = watched(bar, options.threads, checkpoint, fit)?;
     let path = path(&fitted.history);
     Ok((fitted.network, path))
+}
+
+/// A label as words: `card_arrival`, `Refund-notShowing` become `card arrival`, `refund not showing`.
+fn readable(label: &str) -> String {
+    let mut text = String::with_capacity(label.len() + 4);
+    let mut before = ' ';
+    for c in label.chars() {
+        if !c.is_alphanumeric() {
+            text.push(' ');
+        } else {
+            if c.is_uppercase() && before.is_lowercase() {
+                text.push(' ');
+            }
+            text.extend(c.to_lowercase());
+        }
+        before = c;
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_become_words() {
+        for (label, words) in [
+            ("card_arrival", "card arrival"),
+            ("Refund-notShowing", "refund not showing"),
+            ("reverted_card_payment?", "reverted card payment"),
+            ("HUM:desc", "hum desc"),
+            ("ÄnderungAdresse", "änderung adresse"),
+            ("??", ""),
+        ] {
+            assert_eq!(readable(label), words);
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod comparing;
 mod configuring;
 mod gating;
 mod judging;
+mod labelling;
 mod loading;
 mod piloting;
 mod preparing;

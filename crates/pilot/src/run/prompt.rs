@@ -43,9 +43,9 @@ pub fn request(plan: &Plan, candidate: &Candidate, row: &Row, shots: &[&Row]) ->
         _ => OutputFormat::Text,
     };
     request.sampling = Sampling {
-        temperature: Some(0.0),
+        temperature: Some(plan.sampled.map_or(0.0, |sampled| sampled.temperature)),
         max_tokens: Some(plan.max_tokens),
-        seed: Some(0),
+        seed: Some(plan.sampled.map_or(0, |sampled| sampled.seed)),
         logprobs: (constrained && plan.task == Task::Classify).then_some(0),
         ..Sampling::default()
     };

@@ -84,6 +84,7 @@ fn plan() -> Plan {
         max_cost_usd: None,
         per_minute: None,
         stop_early: None,
+        sampled: None,
     }
 }
 

@@ -149,6 +149,7 @@ pub(super) async fn run(args: RunArgs, context: &Context) -> Result<()> {
         max_cost_usd: args.max_cost_usd,
         per_minute: args.rate,
         stop_early: args.stop_early.then_some(Margin { epsilon: args.epsilon, delta: args.delta }),
+        sampled: None,
     };
     if !(args.epsilon > 0.0 && args.epsilon < 1.0 && args.delta > 0.0 && args.delta < 1.0) {
         return Err(Error::invalid("run the pilot: --epsilon and --delta lie between 0 and 1"));

@@ -102,10 +102,14 @@ fn learns(args: &RunArgs, task: Task, context: &Context) -> Result<bool> {
     }
     for wish in args.models.iter().filter(|_| task == Task::Classify) {
         let name = wish.split_once('@').map_or(wish.as_str(), |(name, _)| name);
+        if name.starts_with("recorded:") || Path::new(name).join(MANIFEST).exists() {
+            continue;
+        }
         let (base, variant) = name.split_once(':').unwrap_or((name, ""));
-        let found = installed::find(&context.models_dir, base)?;
+        // What is no name of an installed model is judged where it is looked for.
+        let found = installed::find(&context.models_dir, base).ok().flatten();
         let frozen = found.is_some_and(|model| model.kind == Kind::Encoder) && variant != "zero-shot";
-        if name == WORDS || (frozen && !Path::new(name).join(MANIFEST).exists()) {
+        if name == WORDS || frozen {
             return Ok(true);
         }
     }
