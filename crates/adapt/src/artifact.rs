@@ -118,6 +118,22 @@ pub(crate) fn put_folder<'a>(
     occupied: bool,
     files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
 ) -> Result<()> {
+    put_folder_of(dir, occupied, files.into_iter().map(|(file, bytes)| (file, Content::Bytes(bytes))))
+}
+
+/// What a file of a folder holds.
+pub(crate) enum Content<'a> {
+    Bytes(&'a [u8]),
+    /// What another file holds.
+    Copy(&'a Path),
+}
+
+/// The same with files that are too large for memory.
+pub(crate) fn put_folder_of<'a>(
+    dir: &Path,
+    occupied: bool,
+    files: impl IntoIterator<Item = (&'a str, Content<'a>)>,
+) -> Result<()> {
     let failed = |e: std::io::Error| Error::data(format!("write artifact {}: {e}", dir.display()));
     let parent = match dir.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -125,7 +141,7 @@ pub(crate) fn put_folder<'a>(
     };
     fs::create_dir_all(parent).map_err(failed)?;
     let new_dir = tempfile::Builder::new().prefix(".artifact-").tempdir_in(parent).map_err(failed)?;
-    for (file, bytes) in files {
+    for (file, content) in files {
         let path = new_dir.path().join(file);
         // A file in a folder of its own (`1_Pooling/config.json`): the folder's name must be durable too.
         if let Some(folder) = path.parent().filter(|folder| *folder != new_dir.path()) {
@@ -134,7 +150,11 @@ pub(crate) fn put_folder<'a>(
             sync_dir(folder).map_err(failed)?;
         }
         let mut file = File::create(path).map_err(failed)?;
-        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+        let written = match content {
+            Content::Bytes(bytes) => file.write_all(bytes),
+            Content::Copy(from) => File::open(from).and_then(|mut from| std::io::copy(&mut from, &mut file)).map(drop),
+        };
+        written.and_then(|()| file.sync_all()).map_err(failed)?;
     }
     readable_by_others(new_dir.path()).map_err(failed)?;
     sync_dir(new_dir.path()).map_err(failed)?;

@@ -8,24 +8,29 @@
 mod agreement;
 mod artifact;
 mod batch;
+mod card;
 mod config;
 mod dense;
 mod gguf;
 mod gguf_write;
+mod importance;
 mod learner;
 mod lora;
+mod merge;
 mod network;
 mod params;
 mod pass;
+mod peft;
 mod save;
 mod weights;
 
 pub use agreement::Agreement;
-pub use artifact::{NewAdapted, write};
+pub use artifact::{NewAdapted, Weights as NewWeights, write};
 pub use batch::{Batch, Example};
 pub use config::LlamaConfig;
 pub use learner::fit;
 pub use lora::{LlamaLora, LlamaTarget};
+pub use merge::Numbers;
 pub use network::LlamaNetwork;
 pub use params::{CheckedLlamaParams, LlamaParams};
 pub use pass::Pass;
@@ -33,3 +38,6 @@ pub use weights::Weights;
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod exchange_tests;

@@ -1,11 +1,11 @@
 //! What a local generative model is made of: an installed file, and the adapter that was trained on it where the name is
-//! that of an artifact's folder.
+//! that of an artifact's folder; or whole weights in such a folder.
 
 use crate::training::installed_hash;
 use std::path::{Path, PathBuf};
 use understudy_core::{Error, ModelName, Result};
 use understudy_model::{
-    adapted::Adapted,
+    adapted::{Adapted, Serves},
     generate::GeneratorOptions,
     installed::{self, Installed},
 };
@@ -38,6 +38,18 @@ impl Generative {
         }
         let adapted = Adapted::read(folder)?;
         let base = &adapted.manifest().base;
+        let of = |gguf, adapter| Self {
+            artifact: Some(adapted.manifest().name.clone()),
+            base: base.name.to_string(),
+            gguf,
+            adapter,
+            hash: adapted.hash().to_owned(),
+            fingerprint: format!("generative 1 {}", adapted.hash()),
+        };
+        let adapter = match adapted.serves() {
+            Serves::Model(file) => return Ok(Some(of(file, None))),
+            Serves::Adapter(file) => file,
+        };
         let installed = installed::load(models_dir, base.name.as_str())?;
         if installed_hash(&installed)? != base.hash {
             return Err(Error::data(format!(
@@ -47,14 +59,7 @@ impl Generative {
                 base.name
             )));
         }
-        Ok(Some(Self {
-            artifact: Some(adapted.manifest().name.clone()),
-            base: base.name.to_string(),
-            gguf: installed.gguf()?,
-            adapter: Some(adapted.adapter()),
-            hash: adapted.hash().to_owned(),
-            fingerprint: format!("generative 1 {}", adapted.hash()),
-        }))
+        Ok(Some(of(installed.gguf()?, Some(adapter))))
     }
 
     /// An installed model.

@@ -1,6 +1,7 @@
-//! A fine-tuned generative model as a folder: `artifact.json` says what it is and where it comes from, `adapter.gguf` is
-//! the adapter that llama.cpp puts on the installed base, and `adapter/` has the same for PEFT. This is the read side;
-//! `adapt` writes what is read here.
+//! A fine-tuned generative model as a folder: `artifact.json` says what it is and where it comes from. What serves is either
+//! `adapter.gguf`, which llama.cpp puts on the installed base (`adapter/` has the same for PEFT), or `model.gguf`: whole
+//! weights, merged, quantised or brought from elsewhere, that need no base. This is the read side; `adapt` writes what is
+//! read here.
 
 use crate::artifact::{BaseModel, FORMAT, MANIFEST, Metric};
 use crate::installed::hash_file;
@@ -14,6 +15,8 @@ use understudy_core::{Error, ModelName, Result, Seed, TaskName, Timestamp, hash:
 
 /// File name of the adapter that serves.
 pub const ADAPTER: &str = "adapter.gguf";
+/// File name of whole weights that serve.
+pub const MODEL: &str = "model.gguf";
 /// Longest manifest, in bytes.
 const MANIFEST_MAX: u64 = 8 << 20;
 
@@ -21,8 +24,17 @@ const MANIFEST_MAX: u64 = 8 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// An adapter of a generative model.
+    /// A generative model: an adapter, or whole weights.
     Generative,
+}
+
+/// What llama.cpp loads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Serves {
+    /// An adapter of the installed base.
+    Adapter(PathBuf),
+    /// Whole weights.
+    Model(PathBuf),
 }
 
 /// How far what serves is from what was trained: on answers that training did not see.
@@ -38,6 +50,22 @@ pub struct Served {
     pub n: u64,
 }
 
+/// What quantising a generative model did to it, on rows that taught it nothing. *Before* is the same model at 16 bits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Quantised {
+    /// llama.cpp's name of the type: `Q4_K_M` …
+    pub to: String,
+    /// Rows whose activations weighed the columns of its matrices; 0 when all weighed alike.
+    pub importance_rows: u64,
+    /// Bytes of the file at 16 bits.
+    pub bytes_before: u64,
+    /// Bytes of the file now.
+    pub bytes: u64,
+    /// What was lost, by name: `perplexity_before`, `perplexity`, `accuracy_before`, `accuracy`, `loss`, `kl`, `flips`,
+    /// `token_flips`.
+    pub figures: BTreeMap<String, Metric>,
+}
+
 /// What `artifact.json` says. Fields that this release does not know are ignored, but count in the hash.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdaptedManifest {
@@ -49,7 +77,7 @@ pub struct AdaptedManifest {
     pub name: ModelName,
     /// The task it was trained for, when it was trained for one.
     pub task: Option<TaskName>,
-    /// The installed model below the adapter.
+    /// The installed model that it was trained on, or that its tokeniser was compared with. An adapter needs it to serve.
     pub base: BaseModel,
     /// How it was trained. For people and reports.
     pub method: String,
@@ -71,8 +99,11 @@ pub struct AdaptedManifest {
     pub max_tokens: u32,
     /// Seed of splits and of training.
     pub seed: Seed,
-    /// Hash of the artifact it was trained further from.
+    /// Hash of the artifact it was made from or trained further from.
     pub parent: Option<String>,
+    /// What quantising it lost; `None` when nobody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantised: Option<Quantised>,
     /// When it was written. Not part of the hash.
     pub created: Timestamp,
 }
@@ -120,6 +151,14 @@ impl Adapted {
         Ok(Self { dir: dir.to_owned(), manifest, hash })
     }
 
+    /// The hash that an artifact with this manifest has.
+    ///
+    /// # Errors
+    /// `Data` when the manifest is not sound.
+    pub fn hash_of(manifest: &[u8]) -> Result<String> {
+        parse(manifest).map(|(_, hash)| hash).map_err(|e| Error::data(format!("read a manifest: {e}")))
+    }
+
     /// The folder.
     #[must_use]
     pub fn dir(&self) -> &Path {
@@ -132,10 +171,14 @@ impl Adapted {
         &self.manifest
     }
 
-    /// The adapter for llama.cpp.
+    /// What llama.cpp loads: whole weights where the folder has them.
     #[must_use]
-    pub fn adapter(&self) -> PathBuf {
-        self.dir.join(ADAPTER)
+    pub fn serves(&self) -> Serves {
+        if self.manifest.files.contains_key(MODEL) {
+            Serves::Model(self.dir.join(MODEL))
+        } else {
+            Serves::Adapter(self.dir.join(ADAPTER))
+        }
     }
 
     /// SHA-256 over the manifest without `created`, which has the hashes of all files: the same data, seed and base give
@@ -159,8 +202,8 @@ fn parse(bytes: &[u8]) -> std::result::Result<(AdaptedManifest, String), String>
     if let Some(file) = manifest.files.keys().find(|file| file.is_empty() || !below(file)) {
         return Err(format!("file `{file}` is not in the folder"));
     }
-    if !manifest.files.contains_key(ADAPTER) {
-        return Err(format!("it names no {ADAPTER}"));
+    if ![ADAPTER, MODEL].iter().any(|file| manifest.files.contains_key(*file)) {
+        return Err(format!("it names no {ADAPTER} and no {MODEL}"));
     }
     if let Some(fields) = value.as_object_mut() {
         fields.remove("created");
@@ -198,8 +241,14 @@ mod tests {
         json["seed"] = 2.into();
         write(MANIFEST, json.to_string().as_bytes());
         assert_ne!(Adapted::read(dir.path()).expect("sound").hash(), first.hash());
+        assert_eq!(Adapted::read(dir.path()).expect("sound").serves(), Serves::Adapter(dir.path().join(ADAPTER)));
         write(ADAPTER, b"other numbers");
         assert!(Adapted::read(dir.path()).expect_err("changed").to_string().contains("train anew"));
+        write(MODEL, b"weights");
+        write(MANIFEST, manifest(MODEL, &sha256_hex(b"weights")).to_string().as_bytes());
+        assert_eq!(Adapted::read(dir.path()).expect("sound").serves(), Serves::Model(dir.path().join(MODEL)));
+        write(MANIFEST, manifest("other.gguf", "").to_string().as_bytes());
+        assert!(Adapted::read(dir.path()).expect_err("nothing serves").to_string().contains(MODEL));
         write(MANIFEST, manifest("../up", "").to_string().as_bytes());
         assert!(Adapted::read(dir.path()).expect_err("outside").to_string().contains("not in the folder"));
     }

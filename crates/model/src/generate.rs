@@ -22,6 +22,7 @@ mod quantise;
 mod sample;
 mod score;
 mod slots;
+mod speed;
 mod text;
 mod writing;
 
@@ -29,9 +30,10 @@ mod writing;
 mod tests;
 
 pub use chat::ChatTokens;
-pub use import::{FileType, Imported, file_type, import_gguf, quantise};
 pub use options::{GeneratorOptions, PrefixReuse};
+pub use import::{FileType, Importance, Imported, file_type, import_gguf, quantise};
 pub use score::Scorer;
+pub use speed::{Speed, speed};
 
 use choices::Choices;
 use engine::{Engine, Job};

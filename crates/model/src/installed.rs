@@ -261,7 +261,7 @@ fn read(dir: PathBuf) -> Result<Option<Installed>> {
 }
 
 /// SHA-256 of a file, in hex.
-pub(crate) fn hash_file(path: &Path) -> Result<String> {
+pub fn hash_file(path: &Path) -> Result<String> {
     let mut hasher = Sha256::new();
     hash_into(&mut hasher, path)?;
     Ok(hash::hex(&hasher.finalize()))

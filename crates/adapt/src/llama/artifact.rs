@@ -1,33 +1,62 @@
 //! Writes a fine-tuned generative model as the folder that `model::adapted` reads.
 
-use crate::artifact::{Existing, put_folder};
-use std::{collections::BTreeMap, fs, path::Path};
+use crate::artifact::{Content, Existing, put_folder_of};
+use crate::card::CARD;
+use crate::llama::card::card;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 use understudy_core::{Error, Result, hash::sha256_hex};
-use understudy_model::adapted::{ADAPTER, Adapted, AdaptedManifest};
+use understudy_model::adapted::{ADAPTER, Adapted, AdaptedManifest, MODEL};
 use understudy_model::artifact::MANIFEST;
+use understudy_model::installed::hash_file;
+
+/// What serves.
+#[derive(Debug)]
+pub enum Weights {
+    /// An adapter: for llama.cpp, and the same for PEFT, by name below `adapter/`.
+    Adapter {
+        /// The GGUF file.
+        gguf: Vec<u8>,
+        /// PEFT's files.
+        peft: BTreeMap<String, Vec<u8>>,
+    },
+    /// Whole weights: a GGUF file that is copied.
+    Model(PathBuf),
+}
 
 /// What a new artifact is made of.
+#[derive(Debug)]
 pub struct NewAdapted {
     /// What it is and where it comes from; `files` is filled in.
     pub manifest: AdaptedManifest,
-    /// The adapter for llama.cpp.
-    pub adapter: Vec<u8>,
-    /// The same for PEFT, by name below `adapter/`.
-    pub peft: BTreeMap<String, Vec<u8>>,
+    /// What serves.
+    pub weights: Weights,
 }
 
-/// Writes the artifact to `dir` and reads it back. An artifact of the same hash is left as it is. Whatever happens, `dir`
-/// holds a whole artifact or what it held before.
+/// Writes the artifact to `dir`, its card beside it, and reads it back. An artifact of the same hash is left as it is.
+/// Whatever happens, `dir` holds a whole artifact or what it held before.
 ///
 /// # Errors
 /// `Invalid` when `dir` holds another artifact (and `existing` is [`Existing::Keep`]) or anything else; `Data` when
 /// writing fails.
 pub fn write(dir: &Path, new: NewAdapted, existing: Existing) -> Result<Adapted> {
-    let NewAdapted { mut manifest, adapter, peft } = new;
-    let mut files: BTreeMap<String, Vec<u8>> =
-        peft.into_iter().map(|(name, bytes)| (format!("adapter/{name}"), bytes)).collect();
-    files.insert(ADAPTER.to_owned(), adapter);
+    let NewAdapted { mut manifest, weights } = new;
+    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let model = match weights {
+        Weights::Adapter { gguf, peft } => {
+            files.extend(peft.into_iter().map(|(name, bytes)| (format!("adapter/{name}"), bytes)));
+            files.insert(ADAPTER.to_owned(), gguf);
+            None
+        }
+        Weights::Model(path) => Some(path),
+    };
     manifest.files = files.iter().map(|(file, bytes)| (file.clone(), sha256_hex(bytes))).collect();
+    if let Some(path) = &model {
+        manifest.files.insert(MODEL.to_owned(), hash_file(path)?);
+    }
     let mut json = serde_json::to_vec_pretty(&manifest)
         .map_err(|e| Error::internal(format!("write artifact {}: {e}", dir.display())))?;
     json.push(b'\n');
@@ -55,8 +84,11 @@ pub fn write(dir: &Path, new: NewAdapted, existing: Existing) -> Result<Adapted>
             return refused("it holds another one; choose another folder or pass --force");
         }
     }
-    let own = [(MANIFEST, json.as_slice())];
-    put_folder(dir, occupied, own.into_iter().chain(files.iter().map(|(file, bytes)| (file.as_str(), &bytes[..]))))?;
+    let card = card(&manifest, &Adapted::hash_of(&json)?);
+    let own = [(MANIFEST, Content::Bytes(json.as_slice())), (CARD, Content::Bytes(card.as_bytes()))];
+    let small = files.iter().map(|(file, bytes)| (file.as_str(), Content::Bytes(bytes)));
+    let large = model.as_deref().map(|path| (MODEL, Content::Copy(path)));
+    put_folder_of(dir, occupied, own.into_iter().chain(small).chain(large))?;
     Adapted::read(dir)
 }
 
@@ -85,10 +117,11 @@ mod tests {
             max_tokens: 64,
             seed: Seed(1),
             parent: None,
+            quantised: None,
             created: Timestamp(3),
         };
         let peft = [("adapter_config.json".to_owned(), b"{}".to_vec())].into();
-        NewAdapted { manifest, adapter: adapter.to_vec(), peft }
+        NewAdapted { manifest, weights: Weights::Adapter { gguf: adapter.to_vec(), peft } }
     }
 
     #[test]
@@ -97,11 +130,18 @@ mod tests {
         let dir = tmp.path().join("models/slots");
         let first = write(&dir, new(b"one"), Existing::Keep).unwrap();
         assert_eq!(fs::read(dir.join("adapter/adapter_config.json")).unwrap(), b"{}");
-        assert_eq!(fs::read(first.adapter()).unwrap(), b"one");
+        assert_eq!(fs::read(dir.join(ADAPTER)).unwrap(), b"one");
+        assert!(fs::read_to_string(dir.join(CARD)).unwrap().contains(first.hash()), "the card says which one it is of");
         assert_eq!(write(&dir, new(b"one"), Existing::Keep).unwrap().hash(), first.hash());
         assert!(write(&dir, new(b"two"), Existing::Keep).unwrap_err().to_string().contains("--force"));
         let second = write(&dir, new(b"two"), Existing::Replace).unwrap();
         assert_ne!(second.hash(), first.hash());
+        let whole = tmp.path().join("whole.gguf");
+        fs::write(&whole, b"weights").unwrap();
+        let model = NewAdapted { weights: Weights::Model(whole), ..new(b"") };
+        let third = write(&dir, model, Existing::Replace).unwrap();
+        assert_eq!(third.serves(), understudy_model::adapted::Serves::Model(dir.join(MODEL)));
+        assert!(!dir.join(ADAPTER).exists() && fs::read(dir.join(MODEL)).unwrap() == b"weights");
         assert!(write(tmp.path(), new(b"one"), Existing::Replace).is_err(), "a folder of other things stays");
         assert!(understudy_model::artifact::Artifact::read(&dir).unwrap_err().to_string().contains("generative"));
     }

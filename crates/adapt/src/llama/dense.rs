@@ -5,6 +5,7 @@
 
 use crate::encoder::{Gradients, Parameter};
 use crate::llama::weights::Linear;
+use std::borrow::Cow;
 use understudy_kernels::train::{Mat, Output, ProductOptions, Right, product};
 
 /// One part that is adapted.
@@ -74,6 +75,26 @@ impl Dense {
 
     fn weight(&self) -> Mat<'_> {
         Mat::new(&self.weight, self.outputs, self.inputs)
+    }
+
+    /// The rows of weights from `first` on, the adapter of that part added.
+    pub(crate) fn merged(&self, parameters: &[Parameter], first: usize, outputs: usize) -> Cow<'_, [f32]> {
+        let rows = &self.weight[first * self.inputs..][..outputs * self.inputs];
+        let Some(adapters) = &self.adapters else { return Cow::Borrowed(rows) };
+        let Some((i, part)) = adapters.parts.iter().enumerate().find(|(_, part)| part.first == first) else {
+            return Cow::Borrowed(rows);
+        };
+        let (rank, mut sum) = (adapters.rank, rows.to_vec());
+        let a = &parameters[adapters.a].values[i * rank * self.inputs..][..rank * self.inputs];
+        let options = ProductOptions { output: Output::Add, alpha: adapters.scale, ..Default::default() };
+        let b = Mat::new(&parameters[part.b].values, outputs, rank);
+        product(b, Right::Plain(Mat::new(a, rank, self.inputs)), options, &mut sum);
+        Cow::Owned(sum)
+    }
+
+    /// The offsets of the outputs from `first` on.
+    pub(crate) fn offsets(&self, first: usize, outputs: usize) -> Option<&[f32]> {
+        self.bias.as_deref().map(|bias| &bias[first..][..outputs])
     }
 
     /// Writes or adds the layer's outputs for rows of inputs.

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::Path;
 use understudy_core::{Error, Result};
-use understudy_model::generate::{FileType, quantise};
+use understudy_model::generate::{FileType, Importance, quantise};
 
 /// Longest string, and most entries of an array, that a sound file has.
 const MOST: u64 = 1 << 28;
@@ -32,6 +33,8 @@ struct Entry {
 pub(crate) struct Gguf {
     file: BufReader<File>,
     values: BTreeMap<String, Value>,
+    /// Where each value lies, its type in front, in the file's order.
+    places: Vec<(String, Range<u64>)>,
     tensors: BTreeMap<String, Entry>,
     /// Where the tensors' numbers begin.
     data: u64,
@@ -56,6 +59,7 @@ impl Gguf {
         let mut this = Self {
             file: BufReader::with_capacity(1 << 20, file),
             values: BTreeMap::new(),
+            places: Vec::new(),
             tensors: BTreeMap::new(),
             data: 0,
             name,
@@ -74,7 +78,7 @@ impl Gguf {
         if file.tensors.values().all(|entry| [F32, F16, BF16].contains(&entry.kind)) {
             return Ok(file);
         }
-        quantise(path, scratch, FileType::F32)?;
+        quantise(path, scratch, FileType::F32, &Importance::new())?;
         Self::open(scratch)
     }
 
@@ -88,8 +92,11 @@ impl Gguf {
         let (tensors, values) = (self.u64()?, self.u64()?);
         for _ in 0..values {
             let key = self.string()?;
+            let began = self.place()?;
             let kind = self.u32()?;
             let value = self.value(kind)?;
+            let ended = self.place()?;
+            self.places.push((key.clone(), began..ended));
             self.values.insert(key, value);
         }
         for _ in 0..tensors {
@@ -110,9 +117,12 @@ impl Gguf {
             Some(Value::Number(x)) if *x >= 1.0 => *x as u64,
             _ => 32,
         };
-        let at = self.file.stream_position().map_err(|e| Error::data(e.to_string()))?;
-        self.data = at.next_multiple_of(alignment);
+        self.data = self.place()?.next_multiple_of(alignment);
         Ok(())
+    }
+
+    fn place(&mut self) -> Result<u64> {
+        self.file.stream_position().map_err(|e| Error::data(e.to_string()))
     }
 
     fn bytes(&mut self, to: &mut [u8]) -> Result<()> {
@@ -197,6 +207,20 @@ impl Gguf {
             Some(Value::Text(text)) => Ok(text),
             _ => Err(Error::data(format!("read {}: it has no text `{key}`", self.name))),
         }
+    }
+
+    /// All values of the metadata but those that `left_out` names, as they lie in the file: type, then value.
+    pub(crate) fn raw_values(&mut self, left_out: &[&str]) -> Result<Vec<(String, Vec<u8>)>> {
+        let places: Vec<_> = self.places.iter().filter(|(key, _)| !left_out.contains(&key.as_str())).cloned().collect();
+        let mut found = Vec::with_capacity(places.len());
+        for (key, place) in places {
+            let failed = |e: std::io::Error| Error::data(format!("read {}: {e}", self.name));
+            self.file.seek(SeekFrom::Start(place.start)).map_err(failed)?;
+            let mut bytes = vec![0; usize::try_from(place.end - place.start).unwrap_or(0)];
+            self.bytes(&mut bytes)?;
+            found.push((key, bytes));
+        }
+        Ok(found)
     }
 
     /// Rows of a tensor, when it is there.

@@ -4,6 +4,7 @@ use crate::encoder::{Gradients, Kind, Parameter};
 use crate::llama::batch::Batch;
 use crate::llama::config::LlamaConfig;
 use crate::llama::dense::{Adapters, Dense, Part, sized};
+use crate::llama::importance::Read;
 use crate::llama::lora::{LlamaLora, LlamaTarget};
 use crate::llama::pass::{LayerState, Pass};
 use crate::llama::weights::{LayerWeights, Weights};
@@ -21,23 +22,24 @@ use understudy_kernels::train::{
 /// Rows of scores over the vocabulary that are held at a time.
 const SCORED: usize = 128;
 
-struct Layer {
-    attention_norm: Vec<f32>,
-    qkv: Dense,
-    attended: Dense,
-    feed_norm: Vec<f32>,
-    gate_up: Dense,
-    down: Dense,
+pub(crate) struct Layer {
+    pub(crate) attention_norm: Vec<f32>,
+    pub(crate) qkv: Dense,
+    pub(crate) attended: Dense,
+    pub(crate) feed_norm: Vec<f32>,
+    pub(crate) gate_up: Dense,
+    pub(crate) down: Dense,
 }
 
 /// A frozen model with adapters.
 pub struct LlamaNetwork {
     pub(crate) config: LlamaConfig,
     pub(crate) lora: LlamaLora,
-    table: Vec<f32>,
-    layers: Vec<Layer>,
-    norm: Vec<f32>,
-    output: Option<Vec<f32>>,
+    pub(crate) table: Vec<f32>,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) norm: Vec<f32>,
+    pub(crate) output: Option<Vec<f32>>,
+    pub(crate) factors: Vec<f32>,
     rotary: Rotary,
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) interleaved: bool,
@@ -79,7 +81,20 @@ impl LlamaNetwork {
             }
         });
         let layers = layers.collect();
-        Ok(Self { config, lora, table, layers, norm, output, rotary, parameters, interleaved, family, base_hash })
+        Ok(Self {
+            config,
+            lora,
+            table,
+            layers,
+            norm,
+            output,
+            factors,
+            rotary,
+            parameters,
+            interleaved,
+            family,
+            base_hash,
+        })
     }
 
     /// The shape of the model.
@@ -129,39 +144,48 @@ impl LlamaNetwork {
     }
 
     /// The last layer's rows, in `pass.stream`.
-    fn forward(&self, batch: &Batch, pass: &mut Pass) {
+    pub(crate) fn forward(&self, batch: &Batch, pass: &mut Pass) {
         let (config, rows) = (&self.config, batch.ids.len());
         let (width, inner) = (config.width, config.inner);
-        let Pass { layers, stream, normed, wide, thin, .. } = pass;
+        let Pass { layers, stream, normed, wide, thin, squares, .. } = pass;
+        let mut observe = |depth: usize, read: Read, rows: &[f32]| {
+            if let Some(squares) = squares {
+                squares.add(depth, read, rows);
+            }
+        };
         layers.resize_with(config.layers, LayerState::default);
         let stream = sized(stream, rows * width);
         gather_rows(&self.table, width, &batch.ids, stream);
         let normed = sized(normed, rows * width);
-        for (layer, state) in self.layers.iter().zip(layers) {
+        for (depth, (layer, state)) in self.layers.iter().zip(layers).enumerate() {
             let kept = sized(&mut state.attention_rows, rows * width);
             let scales = sized(&mut state.attention_scales, rows);
             rms_forward(stream, &layer.attention_norm, config.epsilon, scales, kept, normed);
+            observe(depth, Read::Attention, normed);
             let qkv = sized(&mut state.qkv, rows * config.qkv());
             layer.qkv.forward(&self.parameters, normed, Output::Replace, thin, qkv);
             let turned = config.heads + config.kv_heads;
             self.rotary.rotate(qkv, config.qkv(), turned, &batch.places, Direction::Forward);
             let attended = sized(&mut state.attended, rows * config.heads * config.head_width);
             attention(config, qkv, &batch.lengths).forward(attended);
+            observe(depth, Read::Attended, attended);
             layer.attended.forward(&self.parameters, attended, Output::Add, thin, stream);
 
             let kept = sized(&mut state.feed_rows, rows * width);
             let scales = sized(&mut state.feed_scales, rows);
             rms_forward(stream, &layer.feed_norm, config.epsilon, scales, kept, normed);
+            observe(depth, Read::Feed, normed);
             let gate_up = sized(&mut state.gate_up, rows * 2 * inner);
             layer.gate_up.forward(&self.parameters, normed, Output::Replace, thin, gate_up);
             let wide = sized(wide, rows * inner);
             swiglu_forward(gate_up, inner, wide);
+            observe(depth, Read::Inner, wide);
             layer.down.forward(&self.parameters, wide, Output::Add, thin, stream);
         }
     }
 
     /// The normed rows before the batch's targets, in `pass.picked_normed`.
-    fn pick(&self, batch: &Batch, pass: &mut Pass) {
+    pub(crate) fn pick(&self, batch: &Batch, pass: &mut Pass) {
         let (width, picked) = (self.config.width, batch.targets());
         let Pass { stream, picked: rows, picked_rows, picked_scales, picked_normed, .. } = pass;
         let rows = sized(rows, picked * width);

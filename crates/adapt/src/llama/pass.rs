@@ -1,6 +1,7 @@
 //! Buffers of one pass.
 
 use crate::llama::dense::Thin;
+use crate::llama::importance::Squares;
 
 /// What one layer keeps for its backward pass.
 #[derive(Default)]
@@ -33,4 +34,6 @@ pub struct Pass {
     pub(crate) picked_grad: Vec<f32>,
     pub(crate) logits: Vec<f32>,
     pub(crate) logits_grad: Vec<f32>,
+    /// What the linear layers read, where it is wanted.
+    pub(crate) squares: Option<Squares>,
 }

@@ -1,6 +1,6 @@
 //! The adapter as files: in PEFT's layout, and as llama.cpp reads it.
 
-use crate::llama::gguf_write::{self, Value};
+use crate::llama::gguf_write::{self, Floats, Value};
 use crate::llama::lora::LlamaTarget;
 use crate::llama::network::LlamaNetwork;
 use crate::llama::weights::interleave;
@@ -82,7 +82,7 @@ impl LlamaNetwork {
     #[expect(clippy::cast_possible_truncation, reason = "the format has f32")]
     pub fn gguf_adapter(&self, name: &str) -> Result<Vec<u8>> {
         let config = self.config();
-        let mut written = Vec::new();
+        let (mut written, mut numbers) = (Vec::new(), Vec::new());
         let rank = self.lora().rank;
         for pair in self.pairs() {
             let stem = format!("blk.{}.{}.weight", pair.layer, pair.target.names().0);
@@ -96,9 +96,13 @@ impl LlamaNetwork {
             } else {
                 Cow::Borrowed(pair.b)
             };
-            let tensor = |end: &str, shape, values| gguf_write::Tensor { name: format!("{stem}.{end}"), shape, values };
-            written.push(tensor("lora_a", [pair.inputs, rank], Cow::Borrowed(pair.a)));
-            written.push(tensor("lora_b", [rank, pair.outputs], b));
+            let mut add = |end: &str, shape: [usize; 2], values: Cow<'_, [f32]>| {
+                let (name, shape) = (format!("{stem}.{end}"), shape.to_vec());
+                written.push(gguf_write::Tensor { name, shape, floats: Floats::F32 });
+                numbers.push(values.into_owned());
+            };
+            add("lora_a", [pair.inputs, rank], Cow::Borrowed(pair.a));
+            add("lora_b", [rank, pair.outputs], b);
         }
         let values = [
             ("general.type", Value::Text("adapter")),
@@ -108,7 +112,7 @@ impl LlamaNetwork {
             ("adapter.lora.alpha", Value::F32(self.lora().alpha as f32)),
         ];
         let mut bytes = Vec::new();
-        gguf_write::write_to(&mut bytes, &values, &written)
+        gguf_write::write_to(&mut bytes, &values, &written, |i| Cow::Borrowed(numbers[i].as_slice()))
             .map_err(|e| Error::internal(format!("write the adapter: {e}")))?;
         Ok(bytes)
     }

@@ -9,7 +9,7 @@ use std::{ops::ControlFlow, path::Path, time::Duration};
 use understudy_core::{ErrorKind, Result, Seed};
 
 /// A stream of reproducible numbers in [−1, 1).
-fn noise(seed: u64) -> impl FnMut(usize, f32) -> Vec<f32> {
+pub(super) fn noise(seed: u64) -> impl FnMut(usize, f32) -> Vec<f32> {
     let mut state = seed | 1;
     move |n, reach| {
         (0..n)
@@ -39,7 +39,7 @@ fn config() -> LlamaConfig {
 }
 
 /// A small model with all parts that a family may have.
-fn weights(biased: bool) -> Weights {
+pub(super) fn weights(biased: bool) -> Weights {
     let (c, mut noise) = (config(), noise(3));
     let mut linear = |outputs: usize, inputs: usize, biased: bool| Linear {
         weight: noise(outputs * inputs, 1.5 / (inputs as f32).sqrt()),
@@ -61,16 +61,16 @@ fn weights(biased: bool) -> Weights {
     Weights { config: c, table, layers, norm, output, factors, interleaved: true, family: "llama".into() }
 }
 
-fn network(biased: bool, lora: LlamaLora) -> LlamaNetwork {
+pub(super) fn network(biased: bool, lora: LlamaLora) -> LlamaNetwork {
     LlamaNetwork::new(weights(biased), lora, Seed(7), 64).unwrap()
 }
 
-fn small() -> LlamaLora {
+pub(super) fn small() -> LlamaLora {
     LlamaLora { rank: 3, alpha: 6.0, ..LlamaLora::default() }
 }
 
 /// Answers that repeat the prompt, each token raised by one.
-fn examples(n: usize) -> Vec<Example> {
+pub(super) fn examples(n: usize) -> Vec<Example> {
     let mut state = 5u32;
     let mut random = |below: u32| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -87,6 +87,13 @@ fn examples(n: usize) -> Vec<Example> {
             Example { tokens, answer }
         })
         .collect()
+}
+
+/// The largest difference of two networks' log-probabilities.
+pub(super) fn largest_difference(one: &LlamaNetwork, other: &LlamaNetwork, batch: &Batch) -> f64 {
+    let [a, b] = [one, other].map(|network| network.log_probabilities(batch, &mut Pass::default()));
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
 
 #[test]
@@ -276,7 +283,7 @@ fn installed() -> Option<std::path::PathBuf> {
 #[test]
 fn llama_cpp_says_what_the_network_says_with_the_same_adapter() {
     use understudy_core::{Message, Role};
-    use understudy_model::generate::{ChatTokens, FileType, Scorer, quantise};
+    use understudy_model::generate::{ChatTokens, FileType, Importance, Scorer, quantise};
     let Some(path) = installed() else {
         println!("skipped: no model; `understudy pull smollm2` installs it");
         return;
@@ -306,7 +313,7 @@ fn llama_cpp_says_what_the_network_says_with_the_same_adapter() {
     let folder = tempfile::tempdir().unwrap();
     let (adapter, half) = (folder.path().join("adapter.gguf"), folder.path().join("half.gguf"));
     std::fs::write(&adapter, network.gguf_adapter("noise").unwrap()).unwrap();
-    quantise(&path, &half, FileType::F16).unwrap();
+    quantise(&path, &half, FileType::F16, &Importance::new()).unwrap();
     let compare = |base: &Path, adapter: Option<&Path>| {
         let mut scorer = Scorer::load(base, adapter, 1).unwrap();
         let found = Agreement::measure(&network, &examples, |e| scorer.logits(&e.tokens, e.answer)).unwrap();
@@ -315,6 +322,21 @@ fn llama_cpp_says_what_the_network_says_with_the_same_adapter() {
     };
     compare(&half, Some(&adapter)).check(1e-3, "llama.cpp at 16 bits").unwrap();
     assert!(compare(&path, Some(&adapter)).mean_kl < 0.1, "8 bits cost something");
+    // Folded in, it needs no base; at 32 bits nothing is lost, and reading it back gives the network's own numbers.
+    for numbers in [Numbers::F16, Numbers::F32] {
+        let merged = folder.path().join("merged.gguf");
+        network.write_gguf(&path, "noise", numbers, &merged).unwrap();
+        assert_eq!(understudy_model::generate::file_type(&merged).unwrap(), Some(numbers.file_type()));
+        assert_eq!(ChatTokens::load(&merged).unwrap().answer("É 1 <|im_end|>"), chat.answer("É 1 <|im_end|>"));
+        compare(&merged, None).check(1e-3, "the merged model").unwrap();
+        if numbers == Numbers::F32 {
+            let read = Weights::from_gguf(&merged).unwrap();
+            let read = LlamaNetwork::new(read, LlamaLora { rank: 1, ..LlamaLora::default() }, Seed(1), 128).unwrap();
+            let difference = largest_difference(&network, &read, &Batch::new(&examples));
+            println!("merged at 32 bits, read back: {difference:.1e}");
+            assert!(difference < 1e-3);
+        }
+    }
     // The comparison can fail: without the adapter it is another model.
     assert!(compare(&half, None).check(1e-3, "the base").is_err());
 }

@@ -6,6 +6,7 @@
 use super::{quantise::quantise_to, silence};
 use llama_cpp_2::gguf::GgufContext;
 use std::{
+    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
 };
@@ -19,30 +20,113 @@ pub enum FileType {
     F32,
     F16,
     BF16,
-    Q4_0,
-    Q4_1,
     Q8_0,
-    Q4_K_M,
-    Q5_K_M,
     Q6_K,
+    Q5_K_M,
+    Q5_K_S,
+    Q5_1,
+    Q5_0,
+    Q4_K_M,
+    Q4_K_S,
+    Q4_1,
+    Q4_0,
+    IQ4_NL,
+    IQ4_XS,
+    Q3_K_L,
+    Q3_K_M,
+    Q3_K_S,
+    IQ3_M,
+    IQ3_S,
+    IQ3_XS,
+    IQ3_XXS,
+    Q2_K,
+    Q2_K_S,
+    Q2_0,
+    IQ2_M,
+    IQ2_S,
+    IQ2_XS,
+    IQ2_XXS,
+    IQ1_M,
+    IQ1_S,
+    Q1_0,
+    TQ2_0,
+    TQ1_0,
+    MXFP4,
     /// Another one, by llama.cpp's number.
     Other(u32),
 }
 
 impl FileType {
-    const NAMED: [(Self, u32, &'static str); 9] = [
+    /// From more bits to fewer.
+    const NAMED: [(Self, u32, &'static str); 35] = [
         (Self::F32, llama_cpp_sys_2::LLAMA_FTYPE_ALL_F32, "F32"),
         (Self::F16, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_F16, "F16"),
         (Self::BF16, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_BF16, "BF16"),
-        (Self::Q4_0, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q4_0, "Q4_0"),
-        (Self::Q4_1, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q4_1, "Q4_1"),
         (Self::Q8_0, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q8_0, "Q8_0"),
-        (Self::Q4_K_M, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q4_K_M, "Q4_K_M"),
-        (Self::Q5_K_M, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q5_K_M, "Q5_K_M"),
         (Self::Q6_K, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q6_K, "Q6_K"),
+        (Self::Q5_K_M, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q5_K_M, "Q5_K_M"),
+        (Self::Q5_K_S, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q5_K_S, "Q5_K_S"),
+        (Self::Q5_1, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q5_1, "Q5_1"),
+        (Self::Q5_0, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q5_0, "Q5_0"),
+        (Self::Q4_K_M, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q4_K_M, "Q4_K_M"),
+        (Self::Q4_K_S, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q4_K_S, "Q4_K_S"),
+        (Self::Q4_1, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q4_1, "Q4_1"),
+        (Self::Q4_0, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q4_0, "Q4_0"),
+        (Self::IQ4_NL, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_IQ4_NL, "IQ4_NL"),
+        (Self::IQ4_XS, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_IQ4_XS, "IQ4_XS"),
+        (Self::Q3_K_L, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q3_K_L, "Q3_K_L"),
+        (Self::Q3_K_M, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q3_K_M, "Q3_K_M"),
+        (Self::Q3_K_S, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q3_K_S, "Q3_K_S"),
+        (Self::IQ3_M, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_IQ3_M, "IQ3_M"),
+        (Self::IQ3_S, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_IQ3_S, "IQ3_S"),
+        (Self::IQ3_XS, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_IQ3_XS, "IQ3_XS"),
+        (Self::IQ3_XXS, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_IQ3_XXS, "IQ3_XXS"),
+        (Self::Q2_K, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q2_K, "Q2_K"),
+        (Self::Q2_K_S, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q2_K_S, "Q2_K_S"),
+        (Self::Q2_0, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q2_0, "Q2_0"),
+        (Self::IQ2_M, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_IQ2_M, "IQ2_M"),
+        (Self::IQ2_S, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_IQ2_S, "IQ2_S"),
+        (Self::IQ2_XS, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_IQ2_XS, "IQ2_XS"),
+        (Self::IQ2_XXS, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_IQ2_XXS, "IQ2_XXS"),
+        (Self::IQ1_M, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_IQ1_M, "IQ1_M"),
+        (Self::IQ1_S, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_IQ1_S, "IQ1_S"),
+        (Self::Q1_0, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q1_0, "Q1_0"),
+        (Self::TQ2_0, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_TQ2_0, "TQ2_0"),
+        (Self::TQ1_0, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_TQ1_0, "TQ1_0"),
+        (Self::MXFP4, llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_MXFP4_MOE, "MXFP4"),
     ];
 
-    pub(super) fn code(self) -> u32 {
+    /// Every type that llama.cpp's quantiser writes, from more bits to fewer. (NVFP4 files are read, but not written.)
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::NAMED.iter().map(|row| row.0)
+    }
+
+    /// The type of this name, in any case.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::NAMED.iter().find(|row| row.2.eq_ignore_ascii_case(name)).map(|row| row.0)
+    }
+
+    /// True for types that llama.cpp only makes with an importance matrix.
+    #[must_use]
+    pub fn needs_importance(self) -> bool {
+        matches!(
+            self,
+            Self::IQ3_XXS
+                | Self::IQ3_XS
+                | Self::IQ2_M
+                | Self::IQ2_S
+                | Self::IQ2_XS
+                | Self::IQ2_XXS
+                | Self::IQ1_M
+                | Self::IQ1_S
+                | Self::Q2_K_S
+        )
+    }
+
+    /// llama.cpp's number of the type.
+    #[must_use]
+    pub fn code(self) -> u32 {
         match self {
             Self::Other(code) => code,
             named => Self::NAMED.iter().find(|row| row.0 == named).expect("every named type has a row").1,
@@ -110,24 +194,28 @@ pub fn import_gguf(path: &Path) -> Result<Imported> {
         ["Q4_1", "q4_1"].iter().find_map(|end| stem.strip_suffix(end)).map(|s| s.trim_end_matches(['.', '-', '_']));
     let target = path.with_file_name(format!("{}.Q8_0.gguf", base.unwrap_or(&stem)));
     if self::file_type(&target).ok().flatten() != Some(FileType::Q8_0) {
-        quantise(path, &target, FileType::Q8_0)?;
+        quantise(path, &target, FileType::Q8_0, &Importance::new())?;
     }
     Ok(Imported { path: target, file_type: Some(FileType::Q8_0), replaced: Some(path.to_owned()) })
 }
 
+/// How much each column of a matrix counts when it is quantised: the mean square of what it is multiplied with, by the
+/// tensor's name.
+pub type Importance = BTreeMap<String, Vec<f32>>;
+
 /// Writes the model in `source` to `target` in another type, requantising what is quantised. `target` appears when it
-/// is complete, or not at all.
+/// is complete, or not at all. `importance` weighs the columns; an empty one leaves all alike.
 ///
 /// # Errors
 /// `Data` when `source` is not a GGUF model or `to` cannot be made from it, `Internal` when the disk is full or
 /// read-only.
-pub fn quantise(source: &Path, target: &Path, to: FileType) -> Result<()> {
+pub fn quantise(source: &Path, target: &Path, to: FileType, importance: &Importance) -> Result<()> {
     file_type(source)?;
     let disk = |e: std::io::Error| Error::internal(format!("write {}: {e}", target.display()));
     let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let partial = tempfile::Builder::new().prefix(".quantise-").suffix(".gguf").tempfile_in(folder).map_err(disk)?;
     let threads = std::thread::available_parallelism().map_or(1, |n| i32::try_from(n.get()).unwrap_or(1));
-    quantise_to(source, partial.path(), to, threads)?;
+    quantise_to(source, partial.path(), to, importance, threads)?;
     partial.as_file().sync_all().map_err(disk)?;
     let file = partial.persist(target).map_err(|e| disk(e.error))?;
     // A temporary file is private to its owner; a model is not.
@@ -146,6 +234,7 @@ mod tests {
         for (file_type, code, name) in FileType::NAMED {
             assert_eq!(FileType::from_code(code), file_type);
             assert_eq!(file_type.to_string(), name);
+            assert_eq!(FileType::named(&name.to_lowercase()), Some(file_type));
         }
         assert_eq!(FileType::from_code(999).code(), 999);
     }
@@ -157,7 +246,7 @@ mod tests {
         assert_eq!(file_type(&path).expect_err("missing").kind(), understudy_core::ErrorKind::NotFound);
         std::fs::write(&path, b"GGUF but cut").expect("writable");
         assert_eq!(import_gguf(&path).expect_err("damaged").kind(), understudy_core::ErrorKind::Data);
-        assert!(quantise(&path, &folder.path().join("y.gguf"), FileType::Q8_0).is_err());
+        assert!(quantise(&path, &folder.path().join("y.gguf"), FileType::Q8_0, &Importance::new()).is_err());
         assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 1, "nothing is left behind");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{GeneratorOptions, backend, new_context};
 use llama_cpp_2::{
+    context::LlamaContext,
     llama_batch::LlamaBatch,
     model::{LlamaLoraAdapter, LlamaModel, params::LlamaModelParams},
     token::LlamaToken,
@@ -30,6 +31,57 @@ impl Scorer {
         Ok(Self { adapter, model, options })
     }
 
+    pub(super) fn model(&self) -> &LlamaModel {
+        &self.model
+    }
+
+    pub(super) fn options(&self) -> &GeneratorOptions {
+        &self.options
+    }
+
+    /// Tokens that the model knows.
+    #[must_use]
+    pub fn vocabulary(&self) -> usize {
+        usize::try_from(self.model.n_vocab()).unwrap_or(0)
+    }
+
+    /// The likeliest answer after a prompt, token by token, with the token that ends it where it comes within `most`.
+    ///
+    /// # Errors
+    /// As [`Scorer::logits`].
+    pub fn greedy(&mut self, prompt: &[u32], most: usize) -> Result<Vec<u32>> {
+        let failed = |e: &dyn std::fmt::Display| Error::internal(format!("answer: {e}"));
+        if prompt.is_empty() || prompt.iter().any(|token| *token as usize >= self.vocabulary()) {
+            return Err(Error::invalid("answer: the prompt is empty, or has tokens that are not the model's"));
+        }
+        let Self { adapter, model, options } = self;
+        let mut context = context(model, options, adapter.as_mut(), prompt.len() + most)?;
+        let step = options.max_batch as usize;
+        let mut batch = LlamaBatch::new(step, 1);
+        let (mut answer, mut next, mut place) = (Vec::new(), prompt.to_vec(), 0);
+        while answer.len() < most {
+            for part in next.chunks(step) {
+                batch.clear();
+                for (i, token) in part.iter().enumerate() {
+                    let (token, at) = (i32::try_from(*token).unwrap_or(0), i32::try_from(place).unwrap_or(0));
+                    batch.add(LlamaToken(token), at, &[0], i + 1 == part.len()).map_err(|e| failed(&e))?;
+                    place += 1;
+                }
+                context.decode(&mut batch).map_err(|e| failed(&e))?;
+            }
+            let last = i32::try_from((next.len() - 1) % step).unwrap_or(0);
+            let logits = context.get_logits_ith(last);
+            let best = (1..logits.len()).fold(0, |best, i| if logits[i] > logits[best] { i } else { best });
+            let best = u32::try_from(best).unwrap_or(0);
+            answer.push(best);
+            next = vec![best];
+            if model.vocab().is_eog(LlamaToken(i32::try_from(best).unwrap_or(0))) {
+                break;
+            }
+        }
+        Ok(answer)
+    }
+
     /// The scores (logits) before each token from `from` on, in rows of the vocabulary.
     ///
     /// # Errors
@@ -41,12 +93,8 @@ impl Scorer {
             return Err(Error::invalid("score tokens: there must be some before the first, all of the model's own"));
         }
         let failed = |e: &dyn std::fmt::Display| Error::internal(format!("score tokens: {e}"));
-        let mut options = self.options.clone();
-        options.context_tokens = u32::try_from(tokens.len().next_multiple_of(64)).unwrap_or(u32::MAX);
-        let mut context = new_context(&self.model, &options).map_err(|e| failed(&e))?;
-        if let Some(adapter) = &mut self.adapter {
-            context.lora_adapter_set(adapter, 1.0).map_err(|e| failed(&e))?;
-        }
+        let Self { adapter, model, options } = self;
+        let mut context = context(model, options, adapter.as_mut(), tokens.len())?;
         let step = options.max_batch as usize;
         let mut batch = LlamaBatch::new(step, 1);
         let mut rows = Vec::new();
@@ -70,6 +118,23 @@ impl Scorer {
         }
         Ok(rows)
     }
+}
+
+/// A context for so many tokens, with the adapter.
+fn context<'m>(
+    model: &'m LlamaModel,
+    options: &GeneratorOptions,
+    adapter: Option<&mut LlamaLoraAdapter>,
+    tokens: usize,
+) -> Result<LlamaContext<'m>> {
+    let failed = |e: &dyn std::fmt::Display| Error::internal(format!("score tokens: {e}"));
+    let context_tokens = u32::try_from(tokens.next_multiple_of(64)).unwrap_or(u32::MAX);
+    let mut context =
+        new_context(model, &GeneratorOptions { context_tokens, ..options.clone() }).map_err(|e| failed(&e))?;
+    if let Some(adapter) = adapter {
+        context.lora_adapter_set(adapter, 1.0).map_err(|e| failed(&e))?;
+    }
+    Ok(context)
 }
 
 /// Loads a model and an adapter of it.
