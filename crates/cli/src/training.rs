@@ -10,7 +10,9 @@ mod fewshot;
 pub(crate) mod generative;
 pub(crate) mod pruned;
 mod run;
+pub(crate) mod shrink;
 pub(crate) mod tuned;
+pub(crate) mod whole;
 mod words;
 
 use crate::{clock::SystemClock, compose::cores};

@@ -30,8 +30,8 @@ mod writing;
 mod tests;
 
 pub use chat::ChatTokens;
-pub use options::{GeneratorOptions, PrefixReuse};
 pub use import::{FileType, Importance, Imported, file_type, import_gguf, quantise};
+pub use options::{GeneratorOptions, PrefixReuse};
 pub use score::Scorer;
 pub use speed::{Speed, speed};
 

@@ -261,6 +261,9 @@ fn read(dir: PathBuf) -> Result<Option<Installed>> {
 }
 
 /// SHA-256 of a file, in hex.
+///
+/// # Errors
+/// `NotFound` or `Data` when it cannot be read.
 pub fn hash_file(path: &Path) -> Result<String> {
     let mut hasher = Sha256::new();
     hash_into(&mut hasher, path)?;

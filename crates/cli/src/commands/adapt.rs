@@ -8,6 +8,7 @@ mod distil;
 mod extract;
 mod generative;
 mod label;
+mod merge;
 mod prune;
 mod quantize;
 
@@ -40,6 +41,8 @@ pub(crate) enum AdaptCommand {
     Distil(distil::DistilArgs),
     /// Take layers, heads or units out of a model, and train what remains to follow it
     Prune(prune::PruneArgs),
+    /// Fold a generative model's adapter into its base: one GGUF file, or a folder of safetensors
+    Merge(merge::MergeArgs),
     /// Compare a model's weights in fewer bits, and write the one that fits a budget
     Quantize(quantize::QuantizeArgs),
     /// Train from the cheapest kind of model to the dearest, certify each, and pick the cheapest that keeps most
@@ -171,6 +174,7 @@ pub(crate) async fn run(command: AdaptCommand, context: &Context) -> Result<()> 
         AdaptCommand::Finetune(args) => finetune(args, context).await,
         AdaptCommand::Distil(args) => distil::run(args, context).await,
         AdaptCommand::Prune(args) => prune::run(args, context).await,
+        AdaptCommand::Merge(args) => merge::run(args, context).await,
         AdaptCommand::Quantize(args) => quantize::run(args, context).await,
         AdaptCommand::Auto(args) => auto::run(args, context).await,
         AdaptCommand::Bias(args) => bias::run(args, context).await,
@@ -212,6 +216,12 @@ async fn finetune(args: FinetuneArgs, context: &Context) -> Result<()> {
     let trained = trained?;
     show(&trained);
     super::finish(context, &summary(&trained))
+}
+
+/// Work that takes long, on a thread of its own.
+async fn blocking<T: Send + 'static>(what: &str, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| Error::internal(format!("{what}: {e}")))?
 }
 
 fn options(args: &FinetuneArgs, context: &Context, created: Timestamp) -> TrainOptions {

@@ -18,24 +18,27 @@ use std::{
 use understudy_adapt::{
     artifact::Existing,
     finetune::{Data, Record, Run},
-    llama::{Agreement, Batch, Example, LlamaLora, LlamaNetwork, LlamaParams, NewAdapted, Pass, Weights, fit, write},
+    llama::{
+        Agreement, Batch, Example, LlamaLora, LlamaNetwork, LlamaParams, NewAdapted, NewWeights, Pass, Weights, fit,
+        write,
+    },
 };
 use understudy_core::{Clock, Error, Message, ModelName, Result, Role, Seed, TaskName, Timestamp, hash::sha256_hex};
 use understudy_dataset::{Part, Row, Shares, part_of, rows_hash};
 use understudy_model::{
     adapted::{ADAPTER, Adapted, AdaptedManifest, Kind, Served},
     artifact::{BaseModel, FORMAT, Metric},
-    generate::{ChatTokens, FileType, Scorer, file_type, quantise},
+    generate::{ChatTokens, FileType, Importance, Scorer, file_type, quantise},
     installed,
 };
 use understudy_pilot::metrics::Metric as Measured;
 
 /// Largest mean divergence, in nats a token, between the trained network and llama.cpp at 16 bits.
-const F16_LIMIT: f64 = 1e-3;
+pub(crate) const F16_LIMIT: f64 = 1e-3;
 /// The same with the installed base: what quantising the base may cost before the adapter does not fit it any more.
 const INSTALLED_LIMIT: f64 = 0.1;
 /// Held-out answers whose tokens are compared.
-const COMPARED: usize = 48;
+pub(crate) const COMPARED: usize = 48;
 
 /// How to train.
 #[derive(Debug, Clone)]
@@ -161,10 +164,12 @@ fn run(rows: &[Row], options: &GenerativeOptions, dir: &Path, bar: &ProgressBar)
         max_tokens: u32::try_from(options.max_tokens).unwrap_or(u32::MAX),
         seed: options.seed,
         parent: None,
+        quantised: None,
         created: options.created,
     };
     let peft = trained.network.peft_files(&options.base)?;
-    let artifact = write(dir, NewAdapted { manifest, adapter, peft }, options.existing)?;
+    let artifact =
+        write(dir, NewAdapted { manifest, weights: NewWeights::Adapter { gguf: adapter, peft } }, options.existing)?;
     // The model is safe; the state of its training is not needed any more. A file left behind does no harm.
     drop(std::fs::remove_file(checkpoint));
     Ok(TrainedGenerative {
@@ -251,7 +256,7 @@ fn told(material: &Material, options: &GenerativeOptions, base: &str) -> String 
 }
 
 /// Loss and right tokens of answers that training did not see, a mean over answers.
-fn measure(network: &LlamaNetwork, test: &[Example], seed: Seed) -> Result<BTreeMap<String, Metric>> {
+pub(crate) fn measure(network: &LlamaNetwork, test: &[Example], seed: Seed) -> Result<BTreeMap<String, Metric>> {
     let (mut losses, mut right, mut pass) = (Vec::new(), Vec::new(), Pass::default());
     for example in test {
         let (loss, hits) = network.loss(&Batch::new([example]), &mut pass);
@@ -296,6 +301,6 @@ fn compare(
     if matches!(file_type(gguf)?, Some(FileType::F16 | FileType::F32)) {
         return Ok([installed, installed]);
     }
-    quantise(gguf, &half, FileType::F16)?;
+    quantise(gguf, &half, FileType::F16, &Importance::new())?;
     Ok([with(&half)?, installed])
 }

@@ -63,8 +63,8 @@ impl Scorer {
             for part in next.chunks(step) {
                 batch.clear();
                 for (i, token) in part.iter().enumerate() {
-                    let (token, at) = (i32::try_from(*token).unwrap_or(0), i32::try_from(place).unwrap_or(0));
-                    batch.add(LlamaToken(token), at, &[0], i + 1 == part.len()).map_err(|e| failed(&e))?;
+                    let token = i32::try_from(*token).unwrap_or(0);
+                    batch.add(LlamaToken(token), place, &[0], i + 1 == part.len()).map_err(|e| failed(&e))?;
                     place += 1;
                 }
                 context.decode(&mut batch).map_err(|e| failed(&e))?;

@@ -1,13 +1,18 @@
 //! `understudy adapt quantize`: in how few bits is a model still the same?
 
+mod generative;
+
 use super::read_examples;
 use crate::{
     clock::SystemClock,
     commands::Context,
     terminal,
-    training::compress::{self, Answers, Compressed, Rows, Subject, Writing},
+    training::{
+        compress::{self, Answers, Compressed, Rows, Subject, Writing},
+        whole,
+    },
 };
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::json;
 use std::{
     collections::BTreeMap,
@@ -26,10 +31,11 @@ const LOSS: f64 = 0.3;
 
 #[derive(Debug, Args)]
 pub(crate) struct QuantizeArgs {
-    /// Folder of the artifact
+    /// Folder of the artifact; of generative models also an installed one's name, or a GGUF file
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Labelled rows that judge; of the data that the model learned from, only the share that its training kept
+    /// Labelled rows that judge; of the data that the model learned from, only the share that its training kept. For a
+    /// generative model conversations, or texts and answers; the rows that do not judge weigh the columns
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     /// Field or column that holds the text [default: found by its name]
@@ -44,15 +50,38 @@ pub(crate) struct QuantizeArgs {
     /// Name of the smaller model [default: the folder's name]
     #[arg(long)]
     name: Option<String>,
-    /// What to try
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Candidate::ALL)]
-    candidates: Vec<Candidate>,
+    /// Field or column that holds the right answer (generative models) [default: found by its name, or the last message]
+    #[arg(long, value_name = "FIELD", conflicts_with = "label")]
+    answer: Option<String>,
+    /// Instructions for rows that have none (generative models) [default: those of the training]
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// What to try: f32, f16, int8, int8-words4, int4; for generative models llama.cpp's types (q4_k_m, …) or `all`
+    /// [default: all five; one or two of llama.cpp's types for each number of bits]
+    #[arg(long, value_delimiter = ',', value_name = "TYPES")]
+    candidates: Vec<String>,
     /// Weights of at most so many megabytes
     #[arg(long, value_name = "MB")]
     at_most_mb: Option<f64>,
     /// Lose at most so many points of accuracy [default: 0.3, or any loss where --at-most-mb is given]
     #[arg(long, value_name = "POINTS")]
     at_most_loss: Option<f64>,
+    /// Change the probabilities by at most so many nats a token (generative models) [default: 0.02, or any where another
+    /// limit is given]
+    #[arg(long, value_name = "NATS")]
+    at_most_kl: Option<f64>,
+    /// Rows that judge, at most (generative models)
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    rows: usize,
+    /// Rows whose prompts weigh the columns, at most; 0 weighs all alike (generative models)
+    #[arg(long, default_value_t = 128, value_name = "N")]
+    importance_rows: usize,
+    /// Rows with more tokens are left out (generative models)
+    #[arg(long, default_value_t = 512, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=8192))]
+    max_tokens: u32,
+    /// Threads; 0 uses all (generative models)
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    threads: usize,
     /// Share of the rows that training kept for measuring
     #[arg(long, default_value_t = 0.1, value_name = "SHARE")]
     test_share: f64,
@@ -62,7 +91,7 @@ pub(crate) struct QuantizeArgs {
 }
 
 /// Weights and arithmetic of a candidate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Candidate {
     /// 32-bit floats: what the others are compared with
     F32,
@@ -132,15 +161,25 @@ impl Tried {
 
 /// Runs `understudy adapt quantize`.
 pub(super) async fn run(args: QuantizeArgs, context: &Context) -> Result<()> {
-    let budgets = [("at-most-mb", args.at_most_mb), ("at-most-loss", args.at_most_loss)];
+    let budgets =
+        [("at-most-mb", args.at_most_mb), ("at-most-loss", args.at_most_loss), ("at-most-kl", args.at_most_kl)];
     if let Some((name, _)) = budgets.iter().find(|(_, limit)| limit.is_some_and(|x| !x.is_finite() || x < 0.0)) {
         return Err(Error::invalid(format!("quantise: --{name} is a number from 0 on")).with_param(*name));
     }
+    if whole::is_generative(&args.model, &context.models_dir)? {
+        return generative::run(args, context).await;
+    }
+    if args.at_most_kl.is_some() || args.answer.is_some() || args.system.is_some() {
+        let what =
+            format!("quantise {}: --at-most-kl, --answer and --system are for generative models", args.model.display());
+        return Err(Error::invalid(what));
+    }
+    let candidates = candidates(&args.candidates)?;
     let examples = read_examples(&args.data, args.text.as_deref(), args.label.as_deref())?;
     let rows = Rows::Judge { test_share: args.test_share };
     let subject = Subject::open(&args.model, &context.models_dir, examples, rows)?;
     let bar = terminal::progress(0, "measuring");
-    let tried = tried(&subject, &args.candidates);
+    let tried = tried(&subject, &candidates);
     bar.finish_and_clear();
     let mut tried = tried?;
     terminal::say(table(&tried));
@@ -178,6 +217,19 @@ pub(super) async fn run(args: QuantizeArgs, context: &Context) -> Result<()> {
     result["hash"] = json!(artifact.hash());
     result["compression"] = json!(artifact.manifest().compression);
     crate::commands::finish(context, &result)
+}
+
+fn candidates(named: &[String]) -> Result<Vec<Candidate>> {
+    if named.is_empty() {
+        return Ok(Candidate::ALL.to_vec());
+    }
+    let find = |name: &String| {
+        Candidate::ALL.into_iter().find(|candidate| candidate.name() == name.as_str()).ok_or_else(|| {
+            let known = Candidate::ALL.map(Candidate::name).join(", ");
+            Error::invalid(format!("try `{name}`: an encoder's types are {known}")).with_param("candidates")
+        })
+    };
+    named.iter().map(find).collect()
 }
 
 /// Makes and measures the candidates; f32 comes first, whether it was asked for or not.
