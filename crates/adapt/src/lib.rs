@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod online;
 pub mod prune;
 pub mod quantize;
+pub mod recipe;
 pub mod rejection;
 mod softmax;
 pub mod split;

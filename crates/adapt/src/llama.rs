@@ -23,6 +23,7 @@ mod params;
 mod pass;
 mod peft;
 mod save;
+mod tokenizer;
 mod weights;
 
 pub use agreement::Agreement;
@@ -36,6 +37,7 @@ pub use merge::Numbers;
 pub use network::LlamaNetwork;
 pub use params::{CheckedLlamaParams, LlamaParams};
 pub use pass::Pass;
+pub use tokenizer::{same_tokens, same_tokens_as, write_tokenizer};
 pub use weights::Weights;
 
 #[cfg(test)]

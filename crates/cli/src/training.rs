@@ -3,6 +3,7 @@
 //! encoder trained for it ([`tuned`]), its words ([`words`]), or the sum of its tokens' vectors ([`distil`]). Generative models get
 //! adapters ([`generative`]).
 
+pub(crate) mod brought;
 pub(crate) mod compress;
 pub(crate) mod distil;
 pub(crate) mod extract;

@@ -223,6 +223,35 @@ impl Gguf {
         Ok(found)
     }
 
+    /// A list of texts of the metadata; `None` when there is none.
+    pub(crate) fn texts(&mut self, key: &str) -> Result<Option<Vec<String>>> {
+        // Type of the value (9, an array), type of its entries (8, texts), their number.
+        if !self.enter(key, 8)? {
+            return Ok(None);
+        }
+        let n = self.u64()?;
+        (0..n.min(MOST)).map(|_| self.string()).collect::<Result<_>>().map(Some)
+    }
+
+    /// A list of small numbers of the metadata; `None` when there is none.
+    pub(crate) fn integers(&mut self, key: &str) -> Result<Option<Vec<i32>>> {
+        if !self.enter(key, 5)? {
+            return Ok(None);
+        }
+        let n = self.u64()?;
+        let one = |this: &mut Self| this.u32().map(|x| i32::from_le_bytes(x.to_le_bytes()));
+        (0..n.min(MOST)).map(|_| one(self)).collect::<Result<_>>().map(Some)
+    }
+
+    /// Goes to the entries of an array of this type.
+    fn enter(&mut self, key: &str, of: u32) -> Result<bool> {
+        let Some(place) = self.places.iter().find(|(name, _)| name == key).map(|(_, place)| place.start) else {
+            return Ok(false);
+        };
+        self.file.seek(SeekFrom::Start(place)).map_err(|e| Error::data(format!("read {}: {e}", self.name)))?;
+        Ok(self.u32()? == 9 && self.u32()? == of)
+    }
+
     /// Rows of a tensor, when it is there.
     pub(crate) fn rows(&self, name: &str) -> Option<usize> {
         self.tensors.get(name).and_then(|entry| entry.shape.get(1)).copied()

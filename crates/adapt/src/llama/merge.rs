@@ -2,6 +2,7 @@
 //! libraries. Of a matrix W with an adapter, W + scale · B · A is written; one tensor at a time is in memory beside the
 //! network.
 
+use crate::llama::config::LlamaConfig;
 use crate::llama::dense::Dense;
 use crate::llama::gguf::Gguf;
 use crate::llama::gguf_write::{self, Floats, Value};
@@ -150,8 +151,13 @@ impl LlamaNetwork {
     /// `NotFound` or `Data` when `like` cannot be read or is of another shape; `Data` when writing fails.
     pub fn write_gguf(&self, like: &Path, name: &str, numbers: Numbers, to: &Path) -> Result<()> {
         let mut base = Gguf::open(like)?;
-        let config = crate::llama::config::LlamaConfig::from_gguf(&base, self.config.vocabulary)?;
-        if config != self.config || base.rows("token_embd.weight") != Some(self.config.vocabulary) {
+        let mut config = LlamaConfig::from_gguf(&base, self.config.vocabulary)?;
+        // How long texts may be is the base's to say.
+        config.positions = self.config.positions;
+        if config != self.config
+            || base.text("general.architecture")? != self.family
+            || base.rows("token_embd.weight") != Some(self.config.vocabulary)
+        {
             return Err(Error::data(format!(
                 "write {}: the model is of another shape than {}, whose tokeniser it should have",
                 to.display(),

@@ -272,7 +272,7 @@ fn a_model_that_serves_something_else_is_refused() {
 }
 
 /// The installed SmolLM2, from the folder where `understudy pull smollm2` puts it.
-fn installed() -> Option<std::path::PathBuf> {
+pub(super) fn installed() -> Option<std::path::PathBuf> {
     #[expect(clippy::disallowed_methods, reason = "tests find installed models as the command line does")]
     let folder = std::env::var("UNDERSTUDY_MODELS")
         .map(std::path::PathBuf::from)
@@ -337,6 +337,12 @@ fn llama_cpp_says_what_the_network_says_with_the_same_adapter() {
             assert!(difference < 1e-3);
         }
     }
+    // Out as safetensors and in again: the same file to the last bit.
+    let (hub, again) = (folder.path().join("hub"), folder.path().join("again.gguf"));
+    network.write_folder(&hub).unwrap();
+    let read = LlamaNetwork::new(Weights::from_folder(&hub).unwrap(), LlamaLora::default(), Seed(1), 128).unwrap();
+    read.write_gguf(&path, "noise", Numbers::F32, &again).unwrap();
+    assert!(std::fs::read(&again).unwrap() == std::fs::read(folder.path().join("merged.gguf")).unwrap());
     // The comparison can fail: without the adapter it is another model.
     assert!(compare(&half, None).check(1e-3, "the base").is_err());
 }

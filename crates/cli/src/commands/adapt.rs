@@ -8,9 +8,11 @@ mod distil;
 mod extract;
 mod generative;
 mod label;
+mod import;
 mod merge;
 mod prune;
 mod quantize;
+mod recipe;
 
 use super::Context;
 use crate::{
@@ -45,6 +47,10 @@ pub(crate) enum AdaptCommand {
     Merge(merge::MergeArgs),
     /// Compare a model's weights in fewer bits, and write the one that fits a budget
     Quantize(quantize::QuantizeArgs),
+    /// Write a job for a machine with GPUs: data, configuration and commands for TRL, Axolotl or torchtune
+    Recipe(recipe::RecipeArgs),
+    /// Take in a generative model that was trained elsewhere: an adapter, a folder of safetensors or a GGUF file
+    Import(import::ImportArgs),
     /// Train from the cheapest kind of model to the dearest, certify each, and pick the cheapest that keeps most
     Auto(auto::AutoArgs),
     /// Find slices in which a model errs more, and answers that depend on who is spoken of
@@ -176,6 +182,8 @@ pub(crate) async fn run(command: AdaptCommand, context: &Context) -> Result<()> 
         AdaptCommand::Prune(args) => prune::run(args, context).await,
         AdaptCommand::Merge(args) => merge::run(args, context).await,
         AdaptCommand::Quantize(args) => quantize::run(args, context).await,
+        AdaptCommand::Recipe(args) => recipe::run(args, context).await,
+        AdaptCommand::Import(args) => import::run(args, context).await,
         AdaptCommand::Auto(args) => auto::run(args, context).await,
         AdaptCommand::Bias(args) => bias::run(args, context).await,
         AdaptCommand::Label(args) => label::run(args, context).await,

@@ -36,7 +36,7 @@ pub(crate) struct Whole {
 }
 
 /// Adapters that do nothing, where there are none.
-fn none() -> LlamaLora {
+pub(crate) fn none() -> LlamaLora {
     LlamaLora { rank: 1, alpha: 1.0, ..LlamaLora::default() }
 }
 
@@ -239,14 +239,26 @@ impl Judges {
     /// # Errors
     /// `Data` when a row has no answer, or none is left to judge.
     pub(crate) fn read(rows: &[Row], whole: &Whole, reading: &Reading) -> Result<Self> {
+        let trained = whole.trained.as_ref().map(Adapted::manifest);
+        let own = trained.is_some_and(|trained| trained.data_hash == rows_hash(rows));
+        let shares = Shares::new(0.0, if own { reading.test_share } else { 0.5 })?;
+        Self::divided(rows, whole, reading, Some(shares))
+    }
+
+    /// Reads rows that had no part in training: all judge.
+    ///
+    /// # Errors
+    /// As [`Judges::read`].
+    pub(crate) fn all(rows: &[Row], whole: &Whole, reading: &Reading) -> Result<Self> {
+        Self::divided(rows, whole, reading, None)
+    }
+
+    fn divided(rows: &[Row], whole: &Whole, reading: &Reading, shares: Option<Shares>) -> Result<Self> {
         let tokens = ChatTokens::load(&whole.like)?;
         let trained = whole.trained.as_ref().map(Adapted::manifest);
         let system = reading.system.as_deref().or(trained.and_then(|trained| trained.system.as_deref()));
         let data_hash = rows_hash(rows);
-        let own = trained.is_some_and(|trained| trained.data_hash == data_hash);
-        let share = if own { reading.test_share } else { 0.5 };
         let seed = trained.map_or(Seed(0), |trained| trained.seed);
-        let shares = Shares::new(0.0, share)?;
         let (mut judge, mut others, mut too_long, mut seen) = (Vec::new(), Vec::new(), 0, BTreeSet::new());
         for row in rows {
             let answer = row.gold().filter(|answer| !answer.trim().is_empty()).ok_or_else(|| {
@@ -264,9 +276,9 @@ impl Judges {
                 too_long += 1;
                 continue;
             }
-            match part_of(&content, shares, seed) {
-                Part::Test => judge.push(example),
-                _ => others.push(example),
+            match shares.map(|shares| part_of(&content, shares, seed)) {
+                None | Some(Part::Test) => judge.push(example),
+                Some(_) => others.push(example),
             }
         }
         if judge.is_empty() {

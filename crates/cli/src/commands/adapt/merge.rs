@@ -9,7 +9,10 @@ use crate::{
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use std::path::PathBuf;
-use understudy_adapt::{artifact::Existing, llama::Agreement};
+use understudy_adapt::{
+    artifact::Existing,
+    llama::{Agreement, write_tokenizer},
+};
 use understudy_core::{Clock, Error, ModelName, Result};
 use understudy_dataset::{self as dataset, Fields};
 use understudy_model::{
@@ -66,7 +69,7 @@ pub(crate) struct MergeArgs {
 enum Form {
     /// One file for llama.cpp, as an artifact that serves
     Gguf,
-    /// config.json and model.safetensors
+    /// config.json, model.safetensors and the tokeniser
     Safetensors,
 }
 
@@ -142,6 +145,9 @@ fn merge(whole: &Whole, rows: &Judges, wanted: FileType, name: &str, args: &Merg
             return Err(Error::invalid(what).with_param("out"));
         }
         whole.network.write_folder(&args.out)?;
+        if let Err(error) = write_tokenizer(&whole.like, &args.out) {
+            terminal::note(format_args!("  {error}"));
+        }
         let written = args.out.join("model.safetensors");
         let bytes = std::fs::metadata(&written).map_or(0, |found| found.len());
         // 32 bits in another order: nothing is rounded.
