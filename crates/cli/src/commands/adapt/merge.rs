@@ -22,7 +22,7 @@ use understudy_model::{
 
 #[derive(Debug, Args)]
 pub(crate) struct MergeArgs {
-    /// Folder of the artifact with the adapter
+    /// Folder of the artifact with the adapter; as safetensors also an installed model's name, or a GGUF file
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// Conversations, or texts and answers, on which what is written is compared with what was trained; of the data that
@@ -91,7 +91,8 @@ pub(super) async fn run(args: MergeArgs, context: &Context) -> Result<()> {
     let bar = terminal::progress(0, "merging");
     let merged = super::blocking("merge the model", move || {
         let whole = Whole::open(&args.model, &models_dir, args.max_tokens as usize)?;
-        if !whole.is_adapted() {
+        // As safetensors, one without an adapter is worth writing too: it is the base that others train on.
+        if !whole.is_adapted() && args.to == Form::Gguf {
             let what = format!("merge {}: it has no adapter, it is whole already", args.model.display());
             return Err(Error::invalid(what).with_param("model"));
         }
