@@ -162,10 +162,10 @@ def test_a_merged_model_answers_in_transformers_and_comes_back_as_it_went(tmp_pa
             losses.append(torch.nn.functional.cross_entropy(rows, torch.tensor(answer)).item())
         return sum(losses) / len(losses)
 
-    compare("a merged generative model", "transformers", told["metrics"]["loss"]["estimate"], loss(model), 1e-4)
+    compare("a merged generative model, loss in transformers", told["metrics"]["loss"]["estimate"], loss(model), 1e-4)
 
     base = tmp_path / "base"
     run("adapt", "merge", "--model", "smollm2", "--data", held_out, "--to", "safetensors", "--out", base, *one)
     bare = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="eager")
     adapted = peft.PeftModel.from_pretrained(bare, slots / "adapter")
-    compare("an imported adapter", "peft", again["metrics"]["loss"]["estimate"], loss(adapted), 1e-4)
+    compare("an imported adapter, loss in peft", again["metrics"]["loss"]["estimate"], loss(adapted), 1e-4)
