@@ -285,7 +285,10 @@ mod tests {
             }
             assert!(files["requirements.txt"].contains("=="));
             let job = files.values().find(|text| text.contains("Written by")).unwrap();
-            assert!(job.contains("0.0001") && job.contains("qwen") && job.contains(": 7") | job.contains("=7"), "{job}");
+            assert!(
+                job.contains("0.0001") && job.contains("qwen") && job.contains(": 7") | job.contains("=7"),
+                "{job}"
+            );
         }
         let full = Settings { method: Method::Full, ..settings(Framework::Axolotl) };
         assert!(!full.files(10).unwrap()["axolotl.yml"].contains("lora"));

@@ -51,8 +51,9 @@ fn of_json(bytes: &[u8]) -> Result<Tokens> {
 
 fn compare(base: &Tokens, other: &Tokens) -> Result<()> {
     let ids = base.by_id.keys().chain(other.by_id.keys()).copied().collect::<std::collections::BTreeSet<_>>();
-    let differ =
-        |id: &usize| base.by_id.get(id) != other.by_id.get(id) && other.by_id.get(id).is_some_and(padding).eq(&false);
+    let differ = |id: &usize| {
+        base.by_id.get(id) != other.by_id.get(id) && other.by_id.get(id).is_none_or(|token| !padding(token))
+    };
     let different: Vec<usize> = ids.into_iter().filter(differ).collect();
     if let Some(first) = different.first() {
         let shown =
@@ -74,7 +75,7 @@ fn compare(base: &Tokens, other: &Tokens) -> Result<()> {
 }
 
 /// Tokens that fill a table up.
-fn padding(token: &String) -> bool {
+fn padding(token: &str) -> bool {
     token.starts_with("[PAD") || token.starts_with("<unused")
 }
 
