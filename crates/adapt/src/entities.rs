@@ -9,6 +9,9 @@ pub use understudy_dataset::spans::Spans;
 use understudy_model::artifact::Metric;
 use understudy_stats::{binomial, bootstrap};
 
+/// Texts below which resampling says little of a mean over their spans.
+const FEW: usize = 30;
+
 /// Right, given and expected spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
@@ -62,7 +65,7 @@ fn share(k: u64, n: u64) -> f64 {
 }
 
 /// Measures all texts: `entity_f1`, `entity_precision`, `entity_recall` (micro averages, bootstrap over texts) and
-/// `exact` (share of texts whose every span is right, Wilson). Empty without texts.
+/// `exact` (share of texts whose every span is right, exact). Empty without texts.
 ///
 /// # Panics
 /// When the lists differ in length.
@@ -75,17 +78,18 @@ pub fn measure(expected: &[Spans], given: &[Spans], seed: Seed) -> BTreeMap<Stri
     if counts.is_empty() {
         return metrics;
     }
+    let exact = counts.iter().filter(|c| c.right == c.expected && c.right == c.given).count() as u64;
+    let whole = binomial::interval(exact, n, 0.95);
     let figures = [Counts::f1, Counts::precision, Counts::recall];
     for (name, of) in ["entity_f1", "entity_precision", "entity_recall"].into_iter().zip(figures) {
         let mut rng = ChaCha12Rng::seed_from_u64(seed.derive(name).0);
         let statistic = |drawn: &[usize]| of(drawn.iter().map(|&i| counts[i]).sum());
         if let Some(bound) = bootstrap::percentile(counts.len(), 1000, 0.95, &mut rng, statistic) {
-            let metric = Metric { estimate: bound.estimate, low: bound.low, high: bound.high, n };
-            metrics.insert(name.to_owned(), metric);
+            let bound = if counts.len() < FEW { bootstrap::no_surer_than(whole, bound) } else { bound };
+            metrics.insert(name.to_owned(), Metric { estimate: bound.estimate, low: bound.low, high: bound.high, n });
         }
     }
-    let exact = counts.iter().filter(|c| c.right == c.expected && c.right == c.given).count() as u64;
-    let bound = binomial::wilson(exact, n, 0.95);
+    let bound = whole;
     metrics.insert("exact".to_owned(), Metric { estimate: bound.estimate, low: bound.low, high: bound.high, n });
     metrics
 }

@@ -7,10 +7,12 @@ use rand_chacha::ChaCha12Rng;
 use std::collections::BTreeMap;
 use understudy_core::{Result, Seed};
 use understudy_model::{artifact::Metric, head::Head};
-use understudy_stats::binomial;
+use understudy_stats::{Bound, binomial, bootstrap};
 
 /// Resamples of the bootstrap.
 const RESAMPLES: usize = 1000;
+/// Items below which resampling says little of a calibration error.
+const FEW: usize = 30;
 /// Bins of equal width for the calibration error (Guo et al. 2017 use 15).
 const BINS: usize = 15;
 
@@ -25,8 +27,9 @@ pub struct Judged {
     pub confidence: f64,
 }
 
-/// Measures `head` on unseen examples: `accuracy`, `macro_f1`, `ece`. Empty without examples. Intervals are
-/// percentiles of the bootstrap over items.
+/// Measures `head` on unseen examples: `accuracy`, `macro_f1`, `ece`. Empty without examples. The interval
+/// of the accuracy is exact; the others are percentiles of the bootstrap over items, at least as wide as that where the
+/// bootstrap knows too little.
 ///
 /// # Errors
 /// `Invalid` when the embeddings do not fit the head.
@@ -64,15 +67,22 @@ pub fn measure_judged(
             draws.push(value);
         }
     }
-    let metric = |(estimate, mut draws): (f64, Vec<f64>)| {
+    let percentiles = |(estimate, mut draws): (f64, Vec<f64>)| {
         draws.sort_unstable_by(f64::total_cmp);
         let (low, high) = (draws[RESAMPLES / 40], draws[RESAMPLES - 1 - RESAMPLES / 40]);
         // Resampling adds calibration error of its own, so its percentiles can lie above the estimate.
-        Metric { estimate, low: low.min(estimate), high: high.max(estimate), n: items.len() as u64 }
+        Bound { estimate, low: low.min(estimate), high: high.max(estimate), level: 0.95 }
     };
-    let names = ["accuracy", "macro_f1", "ece"].map(str::to_owned);
-    let mut measured: BTreeMap<String, Metric> =
-        names.into_iter().zip(estimates.into_iter().zip(draws).map(metric)).collect();
+    let right = items.iter().filter(|item| item.predicted == item.label).count() as u64;
+    let share = binomial::interval(right, items.len() as u64, 0.95);
+    let mut bounds = estimates.into_iter().zip(draws).map(percentiles);
+    let mut measured = BTreeMap::new();
+    let names = [("accuracy", usize::MAX), ("macro_f1", usize::MAX), ("ece", FEW)];
+    for ((name, few), bound) in names.into_iter().zip(&mut bounds) {
+        let bound = if items.len() < few { bootstrap::no_surer_than(share, bound) } else { bound };
+        let Bound { estimate, low, high, .. } = if name == "accuracy" { share } else { bound };
+        measured.insert(name.to_owned(), Metric { estimate, low, high, n: items.len() as u64 });
+    }
     for (name, within) in [("in_scope_accuracy", false), ("out_of_scope_recall", true)] {
         let Some(outside) = outside else { break };
         let of = || items.iter().filter(|item| (item.label == outside) == within);
@@ -146,6 +156,19 @@ mod tests {
         assert_eq!(of("in_scope_accuracy"), (2.0 / 3.0, 3));
         assert_eq!(of("out_of_scope_recall"), (0.5, 2));
         assert!(!measure_judged(&items, 3, None, Seed(1)).contains_key("out_of_scope_recall"));
+    }
+
+    #[test]
+    fn few_items_and_items_all_alike_have_intervals_with_width() {
+        for label in [0, 1] {
+            let measured = measure_judged(&[item(0, label, 0.7)], 2, None, Seed(1));
+            for (name, m) in &measured {
+                assert!(m.high - m.low > 0.9 && m.low <= m.estimate && m.estimate <= m.high, "{name}: {m:?}");
+            }
+            assert_eq!(measured.len(), 3);
+        }
+        let all_right = measure_judged(&[item(0, 0, 0.9); 100], 2, None, Seed(1));
+        assert!(all_right["accuracy"].low < 0.97 && all_right["macro_f1"].low < 0.97, "{all_right:?}");
     }
 
     #[test]

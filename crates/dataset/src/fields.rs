@@ -191,6 +191,7 @@ impl Fields {
         mapping.id = mapping.id.take().or_else(|| pick(ID, &|field| field.scalars && field.distinct));
         mapping.system = pick(SYSTEM, &|field| field.texts);
         mapping.label = mapping.label.take().or_else(|| pick(LABEL, &|field| field.scalars));
+        mapping.label = mapping.label.take().or_else(|| pick(LABEL, &|field| field.lists));
         mapping.reference = mapping.reference.take().or_else(|| pick(REFERENCE, &|_| true));
         mapping.time = mapping.time.take().or_else(|| pick(TIME, &|field| field.scalars));
         mapping.source = mapping.source.take().or_else(|| pick(SOURCE, &|field| field.scalars));
@@ -215,6 +216,8 @@ impl Fields {
 struct Field {
     texts: bool,
     scalars: bool,
+    /// Lists of texts or numbers.
+    lists: bool,
     conversations: bool,
     distinct: bool,
     bytes: usize,
@@ -244,6 +247,7 @@ impl Seen {
                 let field = Field {
                     texts: values().next().is_some() && values().all(Value::is_string),
                     scalars: values().next().is_some() && values().all(|v| !v.is_array() && !v.is_object()),
+                    lists: values().next().is_some() && values().all(is_list),
                     conversations: values().next().is_some() && values().all(is_conversation),
                     distinct: values().all(|v| unique.insert(v.to_string())),
                     bytes: values().filter_map(Value::as_str).map(str::len).sum(),
@@ -253,6 +257,10 @@ impl Seen {
             .collect();
         Self { names, fields }
     }
+}
+
+fn is_list(value: &Value) -> bool {
+    value.as_array().is_some_and(|items| items.iter().all(|item| item.is_string() || item.is_number()))
 }
 
 fn is_conversation(value: &Value) -> bool {

@@ -87,7 +87,7 @@ fn parse(name: &str, ending: &str, mut reader: Box<dyn BufRead>, fields: &Fields
         }
         _ => read_lines(name, reader)?,
     };
-    unfold(&mut records);
+    unfold(name, &mut records)?;
     let (rows, mapping, format) = rows(name, records, format, fields)?;
     Ok(Dataset { name: name.to_owned(), format, mapping, rows })
 }

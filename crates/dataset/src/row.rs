@@ -19,6 +19,9 @@ pub struct Row {
     pub messages: Vec<Message>,
     /// The right label.
     pub label: Option<String>,
+    /// All right labels, sorted, where the file lists them for each text (none may apply); then `label` is `None` and the
+    /// list as JSON is the reference.
+    pub labels: Option<Vec<String>>,
     /// Right answers: any of them counts. JSON objects are kept as their text.
     pub references: Vec<String>,
     /// Subject or slice.
@@ -81,6 +84,10 @@ impl Dataset {
         self.rows
             .iter()
             .map(|row| {
+                if row.labels.is_some() {
+                    let what = "its label is a list; one label a text is needed here (`adapt finetune` learns lists)";
+                    return Err(fault(row.line, what));
+                }
                 let label = row.gold().ok_or_else(|| match &self.mapping.label {
                     Some(field) => fault(row.line, &format!("the label `{field}` is missing or empty")),
                     None => fault(row.line, "there is no label; --label names its field"),

@@ -2,7 +2,10 @@
 //! with `spans` (`start` and `end` in characters, `label`); a text with the object that is to come out of it,
 //! `{field: "text" or ["text", …]}`, whose values are looked for in the text.
 
-use crate::{Row, format::Record};
+use crate::{
+    Row,
+    format::{Record, fault},
+};
 use serde_json::{Map, Value, json};
 use std::ops::Range;
 use understudy_core::{Error, Result};
@@ -42,7 +45,7 @@ impl Marked {
         let fail = |what: String| Error::data(format!("read the marks of line {}: {what}", row.line));
         let mut marked =
             Self { id: row.id.clone(), text: row.text.clone(), spans: Vec::new(), tokens: None, missing: 0 };
-        if let Some((tokens, tags)) = tagged(&row.extra) {
+        if let Some((tokens, tags)) = tagged(&row.extra).map_err(fail)? {
             let (text, places) = joined(&tokens);
             marked.spans = of_tags(&tags)
                 .into_iter()
@@ -74,10 +77,14 @@ impl Marked {
 }
 
 /// Gives tagged tokens and marked texts what a row of an extraction has: the text, and the object as its reference.
-pub(crate) fn unfold(records: &mut [Record]) {
+///
+/// # Errors
+/// `Data`, naming the line, when a row has tokens and another number of tags and no text of its own.
+pub(crate) fn unfold(name: &str, records: &mut [Record]) -> Result<()> {
     for record in records {
         let fields = &mut record.fields;
-        if let Some((tokens, tags)) = tagged(fields).filter(|_| !fields.contains_key("text")) {
+        let untold = !fields.contains_key("text");
+        if untold && let Some((tokens, tags)) = tagged(fields).map_err(|what| fault(name, record.line, what))? {
             let (text, places) = joined(&tokens);
             let spans =
                 of_tags(&tags).into_iter().map(|(field, r)| (field, places[r.start].start..places[r.end - 1].end));
@@ -93,6 +100,7 @@ pub(crate) fn unfold(records: &mut [Record]) {
         let object = object(&text, spans.into_iter());
         fields.entry("json").or_insert(object);
     }
+    Ok(())
 }
 
 fn object(text: &str, spans: impl Iterator<Item = (String, Range<usize>)>) -> Value {
@@ -106,14 +114,26 @@ fn object(text: &str, spans: impl Iterator<Item = (String, Range<usize>)>) -> Va
     Value::Object(object)
 }
 
-/// Tokens and tags, where there are as many of the one as of the other.
-fn tagged(fields: &Map<String, Value>) -> Option<(Vec<String>, Vec<String>)> {
+/// Tokens and their tags.
+type Tagged = (Vec<String>, Vec<String>);
+
+/// Tokens and their tags, where a row has both; as many of the one as of the other.
+fn tagged(fields: &Map<String, Value>) -> Result<Option<Tagged>, String> {
     let texts = |value: &Value| -> Option<Vec<String>> {
         value.as_array()?.iter().map(|v| v.as_str().map(str::to_owned)).collect()
     };
-    let tokens = texts(fields.get(TOKENS)?)?;
-    let tags = TAGS.iter().find_map(|name| texts(fields.get(*name)?))?;
-    (tokens.len() == tags.len()).then_some((tokens, tags))
+    let Some(tokens) = fields.get(TOKENS).and_then(texts) else { return Ok(None) };
+    let Some((name, tags)) = TAGS.iter().find_map(|name| Some((name, texts(fields.get(*name)?)?))) else {
+        return Ok(None);
+    };
+    if tokens.len() != tags.len() {
+        return Err(format!(
+            "`{TOKENS}` has {} entries and `{name}` {}; give each token one tag",
+            tokens.len(),
+            tags.len()
+        ));
+    }
+    Ok(Some((tokens, tags)))
 }
 
 /// Tokens with a space between any two, and where each is.

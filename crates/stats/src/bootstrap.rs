@@ -44,6 +44,20 @@ pub fn percentile(
     Some(Bound { estimate, low: low.min(estimate), high: high.max(estimate), level })
 }
 
+/// The interval of a figure in [0, 1], made at least as wide on either side as the interval of a share of the same items.
+///
+/// Resampling knows nothing but the items there are: of one item, or of items that are all alike, its interval has no
+/// width. No figure of so few items is surer than the share of them that is right, whose interval is exact.
+#[must_use]
+pub fn no_surer_than(share: Bound, figure: Bound) -> Bound {
+    let reach = (share.estimate - share.low).max(share.high - share.estimate);
+    Bound {
+        low: figure.low.min(figure.estimate - reach).max(0.0),
+        high: figure.high.max(figure.estimate + reach).min(1.0),
+        ..figure
+    }
+}
+
 /// BCa interval of the mean, from `resamples` draws. All values equal: the interval is the value.
 ///
 /// # Panics
@@ -101,6 +115,17 @@ mod tests {
     use super::*;
     use rand::SeedableRng;
     use rand_chacha::ChaCha12Rng;
+
+    #[test]
+    fn a_figure_of_one_item_is_no_surer_than_that_item() {
+        let bound = |estimate: f64| Bound { estimate, low: estimate, high: estimate, level: 0.95 };
+        let right = no_surer_than(crate::binomial::interval(1, 1, 0.95), bound(1.0));
+        assert!((right.low - 0.025).abs() < 1e-9 && (right.high - 1.0).abs() < 1e-12, "{right:?}");
+        let wrong = no_surer_than(crate::binomial::interval(0, 1, 0.95), bound(0.0));
+        assert!(wrong.low.abs() < 1e-12 && (wrong.high - 0.975).abs() < 1e-9, "{wrong:?}");
+        let wide = Bound { estimate: 0.5, low: 0.1, high: 0.9, level: 0.95 };
+        assert_eq!(no_surer_than(crate::binomial::interval(500, 1000, 0.95), wide), wide);
+    }
 
     #[test]
     fn intervals_cover_the_mean_about_as_often_as_they_say() {

@@ -19,6 +19,7 @@ pub mod power;
 pub mod predmix;
 pub mod quantile;
 pub mod sequence;
+pub mod sets;
 #[cfg(test)]
 mod testing;
 pub mod walk;

@@ -269,11 +269,12 @@ pub(crate) fn measure(network: &LlamaNetwork, test: &[Example], seed: Seed) -> R
         if !estimate.is_finite() {
             return Err(Error::internal("measure the trained model: its loss is not finite"));
         }
-        // Too few answers to bound it: the interval is as wide as what was seen.
-        let bound = |x: f64, seen: f64| if x.is_finite() { x } else { seen };
-        let least = scores.iter().copied().fold(estimate, f64::min);
-        let most = scores.iter().copied().fold(estimate, f64::max);
-        let (low, high) = (bound(low, least).min(estimate), bound(high, most).max(estimate));
+        // Of one answer nothing is known but itself: a share lies between none and all, and a loss has no bound to give.
+        let (low, high) = match name {
+            "token_accuracy" if !(low.is_finite() && high.is_finite()) => (0.0, 1.0),
+            _ if low.is_finite() && high.is_finite() => (low.min(estimate), high.max(estimate)),
+            _ => continue,
+        };
         metrics.insert(name.to_owned(), Metric { estimate, low, high, n });
     }
     Ok(metrics)

@@ -38,6 +38,13 @@ pub(crate) fn rows(
 
 fn row(record: Record, mapping: &Mapping) -> Result<Row, String> {
     let Record { line, mut fields } = record;
+    let labels = match mapping.label.as_deref().and_then(|field| Some((field, fields.get(field)?))) {
+        Some((field, value)) => list(field, value)?,
+        None => None,
+    };
+    if let (Some(field), true) = (&mapping.label, labels.is_some()) {
+        fields.shift_remove(field);
+    }
     let mut take = |field: &Option<String>| match field.as_deref().and_then(|field| fields.shift_remove(field)) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => scalar(&value)
@@ -58,6 +65,12 @@ fn row(record: Record, mapping: &Mapping) -> Result<Row, String> {
     if let Some(field) = &mapping.reference {
         row.references = fields.shift_remove(field).map(references).unwrap_or_default();
     }
+    if let Some(labels) = labels {
+        if row.references.is_empty() {
+            row.references.push(serde_json::Value::from(labels.clone()).to_string());
+        }
+        row.labels = Some(labels);
+    }
     if let Some(field) = &mapping.messages {
         let value = fields.shift_remove(field).unwrap_or_default();
         conversation(&value, &mut row)?;
@@ -75,6 +88,23 @@ fn row(record: Record, mapping: &Mapping) -> Result<Row, String> {
     // An emptied map keeps its room, which would be most of a row.
     row.extra = if fields.is_empty() { serde_json::Map::new() } else { fields };
     Ok(row)
+}
+
+/// A list of labels, sorted, each once: a JSON array, also as a text (in tables).
+fn list(field: &str, value: &Value) -> Result<Option<Vec<String>>, String> {
+    let written: Option<Value> = value
+        .as_str()
+        .filter(|text| text.trim_start().starts_with('['))
+        .and_then(|text| serde_json::from_str(text).ok());
+    let Some(items) = written.as_ref().unwrap_or(value).as_array() else { return Ok(None) };
+    let mut labels = Vec::with_capacity(items.len());
+    for item in items {
+        let label = scalar(item).map(|label| label.trim().to_owned()).filter(|label| !label.is_empty());
+        labels.push(label.ok_or_else(|| format!("the list `{field}` holds something that is no label"))?);
+    }
+    labels.sort_unstable();
+    labels.dedup();
+    Ok(Some(labels))
 }
 
 /// A text, number or boolean as text.

@@ -173,3 +173,28 @@ proptest! {
         let _ = read_bytes("f.jsonl", text.into(), &Fields::default());
     }
 }
+
+#[test]
+fn a_list_of_labels_is_read_as_one_in_every_format_and_refused_where_one_label_is_needed() {
+    let lines = "{\"text\":\"a b\",\"labels\":[\"y\",\"x\",\"y\"]}\n{\"text\":\"c\",\"labels\":[]}\n";
+    let data = read_bytes("a.jsonl", lines.into(), &Fields::default()).unwrap();
+    assert_eq!(data.mapping.label.as_deref(), Some("labels"));
+    assert_eq!(data.rows[0].labels.as_deref(), Some(&["x".to_owned(), "y".to_owned()][..]));
+    assert_eq!((data.rows[0].gold(), data.rows[0].label.as_deref()), (Some(r#"["x","y"]"#), None));
+    assert_eq!(data.rows[1].labels.as_deref(), Some(&[][..]));
+    assert!(data.examples().unwrap_err().message().contains("its label is a list"));
+    let table = "text,label\na b,\"[\"\"y\"\", 3]\"\n";
+    let data = read_bytes("a.csv", table.into(), &Fields::default()).unwrap();
+    assert_eq!(data.rows[0].labels.as_deref(), Some(&["3".to_owned(), "y".to_owned()][..]));
+    let broken = "{\"text\":\"a\",\"label\":[\"x\",{}]}\n";
+    let error = read_bytes("a.jsonl", broken.into(), &Fields { label: Some("label".into()), ..Fields::default() });
+    assert!(error.unwrap_err().message().contains("line 1"));
+}
+
+#[test]
+fn tokens_and_tags_of_different_lengths_are_named_with_their_line() {
+    let lines = "{\"tokens\":[\"a\"],\"tags\":[\"O\"]}\n{\"tokens\":[\"a\",\"b\"],\"tags\":[\"O\"]}\n";
+    let error = read_bytes("a.jsonl", lines.into(), &Fields::default()).unwrap_err();
+    let said = "line 2: `tokens` has 2 entries and `tags` 1";
+    assert!(error.message().contains(said), "{error}");
+}
