@@ -14,7 +14,7 @@ use std::{
 use understudy_core::{Error, ModelName, Result, Seed, TaskName, Timestamp, hash::sha256_hex};
 use understudy_dataset::Cleaned;
 use understudy_model::artifact::{
-    Artifact, BaseModel, Body, Compression, Dtype, FORMAT, HEAD, Kind, MANIFEST, Manifest, Metric, OutOfScope, Pooling,
+    Artifact, BaseModel, Body, Compression, Dtype, HEAD, Kind, MANIFEST, Manifest, Metric, OutOfScope, Pooling,
 };
 
 /// What a fitted head does not know about itself.
@@ -36,6 +36,8 @@ pub struct Provenance {
     pub files: BTreeMap<String, Vec<u8>>,
     /// When a text belongs to none of the labels.
     pub out_of_scope: Option<OutOfScope>,
+    /// Of a labeller: the probability from which on each label is given.
+    pub thresholds: Vec<f64>,
     /// Number type of the encoder that made the embeddings.
     pub dtype: Dtype,
     /// Tokens after which texts were cut.
@@ -184,7 +186,7 @@ fn encode(
 ) -> Result<(Vec<u8>, Vec<u8>)> {
     let head = &fitted.head;
     let manifest = Manifest {
-        format: FORMAT,
+        format: provenance.kind.format(),
         name: provenance.name,
         kind: provenance.kind,
         task: provenance.task,
@@ -198,6 +200,7 @@ fn encode(
         pooling: provenance.pooling,
         labels: head.labels().to_vec(),
         temperature: head.temperature(),
+        thresholds: provenance.thresholds,
         metrics: provenance.metrics,
         data_hash: provenance.data_hash,
         n_train: fitted.n_train as u64,
@@ -258,6 +261,7 @@ impl Provenance {
             method: "head".into(),
             files: BTreeMap::new(),
             out_of_scope: None,
+            thresholds: Vec::new(),
             dtype: Dtype::F32,
             max_tokens: 128,
             pooling: Pooling::Mean,

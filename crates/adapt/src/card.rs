@@ -28,7 +28,7 @@ fn write(text: &mut String, manifest: &Manifest, hash: &str) -> std::fmt::Result
     let own = matches!(manifest.body, Body::Words);
     let base = Catalogue::embedded().find(manifest.base.name.as_str()).ok();
     let tag = match manifest.kind {
-        Kind::Classifier => "text-classification",
+        Kind::Classifier | Kind::Labeller => "text-classification",
         Kind::Extractor => "token-classification",
     };
     writeln!(text, "---\nlibrary_name: understudy\npipeline_tag: {tag}\ntags:\n- understudy\n- {tag}")?;
@@ -48,6 +48,13 @@ fn write(text: &mut String, manifest: &Manifest, hash: &str) -> std::fmt::Result
         Kind::Classifier => writeln!(
             text,
             "A text classifier{task}: {what}. Its answers are one of {} labels, with a calibrated confidence.",
+            manifest.labels.len()
+        )?,
+        Kind::Labeller => writeln!(
+            text,
+            "A labeller{task}: {what}. Its answers are JSON lists of those of {} labels that apply, with the probability\n\
+             that the whole list is right. It decides on each label by itself, from a threshold that was chosen on texts\n\
+             kept from training.",
             manifest.labels.len()
         )?,
         Kind::Extractor => {
@@ -116,7 +123,7 @@ fn write(text: &mut String, manifest: &Manifest, hash: &str) -> std::fmt::Result
         text,
         "- It knows the labels below and nothing else{}.",
         match &manifest.out_of_scope {
-            _ if manifest.kind == Kind::Extractor => "",
+            _ if manifest.kind != Kind::Classifier => "",
             Some(_) =>
                 "; what is like nothing it knows is to be answered as out of scope, which the figures above measure",
             None => ", and answers one of them to any text whatever",

@@ -16,6 +16,7 @@ pub mod llama;
 mod lora;
 pub mod matrix;
 pub mod metrics;
+pub mod multilabel;
 pub mod online;
 pub mod prune;
 pub mod quantize;

@@ -83,13 +83,9 @@ pub fn split(examples: &[Example], test_share: f64, seed: Seed) -> Result<Split>
         }
     }
     let (test, learn): (Vec<usize>, Vec<usize>) = (0..examples.len()).partition(|&i| is_test[i]);
-    let place = |&i: &usize| Place {
-        fold: fold(draw("fold", i)),
-        held_out_for: if draw("use", i) < 0.5 { Use::Stop } else { Use::Calibrate },
-    };
     Ok(Split {
         classes: by_label.keys().map(|label| (*label).to_owned()).collect(),
-        places: learn.iter().map(place).collect(),
+        places: learn.iter().map(|&i| place(&hashes[i], seed)).collect(),
         learn,
         test,
     })
@@ -107,6 +103,17 @@ pub fn divide(texts: &[&str], test_share: f64, seed: Seed) -> [Vec<usize>; 3] {
         parts[part].push(index);
     }
     parts
+}
+
+/// The part of each text in a fit that holds texts out in turn.
+#[must_use]
+pub fn places(texts: &[&str], seed: Seed) -> Vec<Place> {
+    texts.iter().map(|text| place(&text_hash(text), seed)).collect()
+}
+
+fn place(hash: &str, seed: Seed) -> Place {
+    let draw = |part: &str| unit_interval(&format!("{}:{hash}", seed.derive(part).0));
+    Place { fold: fold(draw("fold")), held_out_for: if draw("use") < 0.5 { Use::Stop } else { Use::Calibrate } }
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "u is in [0, 1), so this is below FOLDS")]

@@ -200,6 +200,12 @@ impl Contenders<'_> {
             (ArtifactKind::Extractor, _) => {
                 return Err(Error::invalid(format!("try `{name}`: it only extracts (--task extract)")));
             }
+            (ArtifactKind::Labeller, Task::Labels) => {}
+            (ArtifactKind::Labeller, _) => {
+                let what =
+                    format!("try `{name}`: it gives lists of labels; --task classify on rows whose label is a list");
+                return Err(Error::invalid(what));
+            }
             (ArtifactKind::Classifier, _) => self.needs_labels(name)?,
         }
         let backend = self.composer.backend(artifact, &self.context.models_dir, 0)?;

@@ -1,6 +1,7 @@
 //! The `understudy` binary: reads arguments, runs one command, and turns its error into a message and an exit code.
 
 mod chart;
+mod claim;
 mod clock;
 mod commands;
 mod compose;

@@ -9,6 +9,7 @@ pub(crate) mod distil;
 pub(crate) mod extract;
 mod fewshot;
 pub(crate) mod generative;
+pub(crate) mod multilabel;
 pub(crate) mod pruned;
 mod run;
 pub(crate) mod shrink;
@@ -248,6 +249,7 @@ fn finish(
         method: product.method.into(),
         files: product.files,
         out_of_scope: rule,
+        thresholds: Vec::new(),
         dtype: product.dtype,
         max_tokens: product.max_tokens,
         pooling: product.pooling,

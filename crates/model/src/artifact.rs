@@ -19,8 +19,10 @@ use std::{
 };
 use understudy_core::{Error, Result, hash::sha256_hex};
 
-/// Version of the folder's format that this release writes. It reads all up to this one.
+/// Version of the folder's format that most artifacts are written in.
 pub const FORMAT: u32 = 2;
+/// The newest version, which only kinds need that version 2 did not know ([`Kind::format`]); all up to it are read.
+pub const NEWEST: u32 = 3;
 /// File name of the manifest.
 pub const MANIFEST: &str = "artifact.json";
 /// File name of the head's tensors.

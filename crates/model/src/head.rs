@@ -98,9 +98,20 @@ impl Head {
     /// Classifies one embedding.
     ///
     /// # Errors
+    /// As [`Head::scores`].
+    pub fn predict(&self, embedding: &[f32]) -> Result<Prediction<'_>> {
+        let mut probabilities = self.scores(embedding)?;
+        softmax(&mut probabilities, self.temperature);
+        let index = argmax(&probabilities);
+        Ok(Prediction { index, label: &self.labels[index], confidence: probabilities[index], probabilities })
+    }
+
+    /// The score of each label before any temperature: W x + b.
+    ///
+    /// # Errors
     /// `Invalid` when the embedding has another length than [`Head::dimensions`] or holds a number that is not
     /// finite.
-    pub fn predict(&self, embedding: &[f32]) -> Result<Prediction<'_>> {
+    pub fn scores(&self, embedding: &[f32]) -> Result<Vec<f64>> {
         if embedding.len() != self.dimensions {
             return Err(Error::invalid(format!(
                 "classify embedding: it has {} dimensions, the head takes {}; was it made by another model?",
@@ -115,11 +126,7 @@ impl Head {
             let dot: f64 = row.iter().zip(embedding).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
             dot + f64::from(*bias)
         };
-        let mut probabilities: Vec<f64> =
-            self.weights.chunks_exact(self.dimensions).zip(&self.bias).map(logit).collect();
-        softmax(&mut probabilities, self.temperature);
-        let index = argmax(&probabilities);
-        Ok(Prediction { index, label: &self.labels[index], confidence: probabilities[index], probabilities })
+        Ok(self.weights.chunks_exact(self.dimensions).zip(&self.bias).map(logit).collect())
     }
 }
 

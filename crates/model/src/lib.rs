@@ -10,6 +10,7 @@ pub mod extractor;
 pub mod generate;
 pub mod head;
 pub mod installed;
+pub mod labeller;
 pub mod pull;
 pub mod service;
 pub mod table;

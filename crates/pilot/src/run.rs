@@ -35,6 +35,8 @@ use understudy_dataset::Row;
 pub enum Task {
     /// One label of a list.
     Classify,
+    /// All labels of a list that apply, as a JSON list.
+    Labels,
     /// A JSON object from a text.
     Extract,
     /// A shorter text.
@@ -51,6 +53,7 @@ impl Task {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Classify => "classify",
+            Self::Labels => "labels",
             Self::Extract => "extract",
             Self::Summarise => "summarise",
             Self::Answer => "answer",
@@ -63,6 +66,7 @@ impl Task {
     pub fn main_metric(self) -> (&'static str, &'static str) {
         match self {
             Self::Classify => ("accuracy", "right"),
+            Self::Labels => ("micro_f1", "label F1"),
             Self::Extract => ("micro_f1", "field F1"),
             Self::Summarise | Self::Generate => ("rouge_l", "ROUGE-L"),
             Self::Answer => ("token_f1", "token F1"),
@@ -183,7 +187,7 @@ impl Plan {
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(Error::invalid(format!("run the pilot: the model `{}` is named twice", twice[0])));
         }
-        if self.task == Task::Classify && self.labels.len() < 2 {
+        if matches!(self.task, Task::Classify | Task::Labels) && self.labels.len() < 2 {
             return Err(Error::data(format!(
                 "run the pilot: the rows have {} label(s); a classification needs two (--label names the field)",
                 self.labels.len()

@@ -10,23 +10,25 @@ mod generative;
 mod import;
 mod label;
 mod merge;
+mod multilabel;
 mod prune;
 mod quantize;
 mod recipe;
+mod rows;
 
 use super::Context;
 use crate::{
+    claim::Claim,
     clock::SystemClock,
-    compose::read_outcomes,
     learning, terminal,
     training::{self, TrainOptions, Trained, tuned::Tuning},
 };
 use clap::{Args, Subcommand, ValueEnum};
+use rows::{Material, read, read_examples};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use understudy_adapt::{artifact::Existing, rejection};
 use understudy_core::{Clock, Error, ModelName, Result, Seed, TaskName, Timestamp};
-use understudy_dataset::{self as dataset, Example, Fields, Teacher};
 use understudy_model::artifact::Dtype;
 use understudy_store::{Store, StoreOptions};
 
@@ -55,6 +57,22 @@ pub(crate) enum AdaptCommand {
     Auto(auto::AutoArgs),
     /// Find slices in which a model errs more, and answers that depend on who is spoken of
     Bias(bias::BiasArgs),
+}
+
+impl AdaptCommand {
+    /// The folder that it makes a model in, as far as the user named one.
+    fn writes(&self) -> Option<&Path> {
+        match self {
+            Self::Finetune(args) => args.out.as_deref(),
+            Self::Distil(args) => Some(args.out()),
+            Self::Prune(args) => Some(args.out()),
+            Self::Quantize(args) => args.out(),
+            Self::Auto(args) => Some(args.out()),
+            Self::Merge(args) => Some(args.out()),
+            Self::Import(args) => Some(args.out()),
+            Self::Data(_) | Self::Bias(_) | Self::Label(_) | Self::Recipe(_) => None,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -175,6 +193,8 @@ impl From<DtypeArg> for Dtype {
 
 /// Runs the command.
 pub(crate) async fn run(command: AdaptCommand, context: &Context) -> Result<()> {
+    // Held until the command ends.
+    let _claim = command.writes().map(Claim::on).transpose()?;
     match command {
         AdaptCommand::Data(args) => data::run(args, context).await,
         AdaptCommand::Finetune(args) => finetune(args, context).await,
@@ -207,11 +227,17 @@ async fn finetune(args: FinetuneArgs, context: &Context) -> Result<()> {
         )));
     }
     let now = SystemClock::new().now();
+    let examples = match &args.data {
+        None => Vec::new(),
+        Some(file) => match read(file, &args)? {
+            Material::Single(examples) => examples,
+            Material::Lists(data) => return multilabel::run(*data, &args, context).await,
+        },
+    };
     let options = options(&args, context, now);
     let bar = terminal::progress(0, "embedding");
     let trained = match (&args.data, &args.task) {
-        (Some(file), _) => {
-            let examples = read(file, &args)?;
+        (Some(_), _) => {
             let Some(out) = &args.out else {
                 return Err(Error::invalid("train on a file: --out names the folder of the new model"));
             };
@@ -248,7 +274,8 @@ fn options(args: &FinetuneArgs, context: &Context, created: Timestamp) -> TrainO
         base: args.base.clone(),
         models_dir: context.models_dir.clone(),
         name: ModelName::new(name.or_else(folder).unwrap_or_else(|| "classifier".to_owned())),
-        task: args.task.as_deref().map(TaskName::from),
+        // With a file, `classify` says what is trained, not for whom.
+        task: args.task.as_deref().filter(|task| args.data.is_none() || *task != "classify").map(TaskName::from),
         dtype: args.dtype.into(),
         max_tokens: args.max_tokens,
         out_of_scope: args.out_of_scope.clone().map(|label| (label, args.out_of_scope_cost)),
@@ -309,22 +336,6 @@ async fn from_traffic(
         .clone()
         .unwrap_or_else(|| learning::artifact_dir(&path, &configured.spec.name, options.seed, options.created));
     learning::train_from_traffic(&store, &configured.spec, options, &dir, bar).await
-}
-
-fn read(file: &Path, args: &FinetuneArgs) -> Result<Vec<Example>> {
-    if let Some(teacher) = &args.teacher {
-        let teacher = if teacher == "gold" { Teacher::Gold } else { Teacher::Model(teacher.clone()) };
-        return dataset::from_outcomes(&read_outcomes(file)?, &teacher);
-    }
-    read_examples(file, args.text.as_deref(), args.label.as_deref())
-}
-
-/// Labelled examples from a file, and a line about how it was understood.
-fn read_examples(file: &Path, text: Option<&str>, label: Option<&str>) -> Result<Vec<Example>> {
-    let fields = Fields { text: text.map(str::to_owned), label: label.map(str::to_owned), ..Fields::default() };
-    let data = dataset::read(file, &fields)?;
-    terminal::note(format_args!("  {}", super::pilot::data::understood(&data)));
-    data.examples()
 }
 
 fn summary(trained: &Trained) -> serde_json::Value {

@@ -17,6 +17,7 @@ use understudy_model::{
     extractor::Extractor,
     generate::{Generator, GeneratorOptions},
     installed::{self, Installed},
+    labeller::{Decision, Labeller},
     service::{EncoderService, ServiceOptions},
     table::TokenTable,
     words::Words,
@@ -47,20 +48,35 @@ impl Composer {
     /// An artifact of any kind, ready to answer.
     pub(crate) fn backend(&self, artifact: &Artifact, models_dir: &Path, threads: usize) -> Result<Arc<dyn Backend>> {
         let manifest = artifact.manifest();
-        if manifest.kind == ArtifactKind::Classifier {
-            return Ok(Arc::new(self.classifier(artifact, models_dir, threads)?));
-        }
-        let max_tokens = manifest.max_tokens as usize;
-        let encoder = self.encoder_in(artifact.dir(), artifact.hash(), manifest.dtype.into(), max_tokens, threads)?;
-        Ok(Arc::new(Extractor::new(manifest.name.clone(), encoder, artifact.head())?))
+        let (name, max_tokens) = (manifest.name.clone(), manifest.max_tokens as usize);
+        let encoder = || match manifest.body {
+            Body::Base => {
+                let base = self.base(artifact, models_dir)?;
+                self.encoder_in(&base, &manifest.base.hash, manifest.dtype.into(), max_tokens, threads)
+            }
+            _ => self.encoder_in(artifact.dir(), artifact.hash(), manifest.dtype.into(), max_tokens, threads),
+        };
+        Ok(match manifest.kind {
+            ArtifactKind::Classifier => Arc::new(self.classifier(artifact, models_dir, threads)?),
+            ArtifactKind::Extractor => Arc::new(Extractor::new(name, encoder()?, artifact.head())?),
+            ArtifactKind::Labeller => {
+                let decision = Decision::new(artifact.head().clone(), manifest.thresholds.clone())?;
+                Arc::new(Labeller::new(name, encoder()?, decision)?)
+            }
+        })
     }
 
     /// An artifact with its encoder, ready to answer with labels.
     pub(crate) fn classifier(&self, artifact: &Artifact, models_dir: &Path, threads: usize) -> Result<Classifier> {
         let manifest = artifact.manifest();
-        if manifest.kind == ArtifactKind::Extractor {
+        let other = match manifest.kind {
+            ArtifactKind::Classifier => None,
+            ArtifactKind::Extractor => Some("it extracts and has no labels"),
+            ArtifactKind::Labeller => Some("it gives lists of labels, not one"),
+        };
+        if let Some(what) = other {
             return Err(Error::invalid(format!(
-                "load artifact {}: it extracts and has no labels; serve it under a name of its own ([local.NAME] with \
+                "load artifact {}: {what}; serve it under a name of its own ([local.NAME] with \
                  model = its folder)",
                 artifact.dir().display()
             )));

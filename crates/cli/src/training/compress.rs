@@ -68,8 +68,8 @@ impl Subject {
     pub(crate) fn open(model: &Path, models_dir: &Path, examples: Vec<Example>, rows: Rows) -> Result<Self> {
         let artifact = Artifact::read(model)?;
         let manifest = artifact.manifest();
-        if manifest.kind == Kind::Extractor {
-            let what = format!("compress {}: it extracts; only classifiers are compressed so far", model.display());
+        if manifest.kind != Kind::Classifier {
+            let what = format!("compress {}: only models that give one label are compressed so far", model.display());
             return Err(Error::invalid(what).with_param("model"));
         }
         let folder = match manifest.body {
@@ -251,6 +251,7 @@ pub(crate) async fn write(subject: Subject, compressed: Compressed, writing: Wri
             method: format!("{} → {}", manifest.method, compressed.method),
             files: compressed.files,
             out_of_scope: rule,
+            thresholds: Vec::new(),
             dtype: compressed.dtype,
             max_tokens: manifest.max_tokens,
             pooling: Pooling::clone(&manifest.pooling),

@@ -109,6 +109,7 @@ fn fit(marked: Vec<Marked>, options: TrainOptions, dir: &Path, bar: &ProgressBar
         method: format!("extract, {}", method(options.method)),
         files,
         out_of_scope: None,
+        thresholds: Vec::new(),
         dtype: options.dtype,
         max_tokens: options.max_tokens,
         pooling: encoder.pooling().into(),
@@ -309,7 +310,7 @@ pub(crate) fn measure(artifact: &Artifact, marked: &[Marked]) -> Result<BTreeMap
 fn head_of(artifact: &Artifact) -> Result<&Head> {
     match artifact.manifest().kind {
         ArtifactKind::Extractor => Ok(artifact.head()),
-        ArtifactKind::Classifier => {
+        ArtifactKind::Classifier | ArtifactKind::Labeller => {
             Err(Error::invalid(format!("measure {}: it is no extractor", artifact.dir().display())))
         }
     }

@@ -13,3 +13,4 @@ mod piloting;
 mod preparing;
 mod serving;
 mod support;
+mod training;

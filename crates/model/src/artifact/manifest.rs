@@ -1,6 +1,6 @@
 //! What `artifact.json` says.
 
-use crate::artifact::FORMAT;
+use crate::artifact::{FORMAT, NEWEST};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -16,6 +16,19 @@ pub enum Kind {
     Classifier,
     /// A linear head that tags words; its labels are tags ([`crate::tags`]), and its answers JSON objects.
     Extractor,
+    /// A linear head that decides on each label by itself; its answers are JSON lists of those that apply.
+    Labeller,
+}
+
+impl Kind {
+    /// The version of the format that first knew it: what its artifacts are written in.
+    #[must_use]
+    pub fn format(self) -> u32 {
+        match self {
+            Self::Classifier | Self::Extractor => FORMAT,
+            Self::Labeller => NEWEST,
+        }
+    }
 }
 
 /// What turns a text into the vector that the head reads.
@@ -148,7 +161,7 @@ pub struct Compression {
 /// What `artifact.json` says. Fields that this release does not know are ignored, but count in the hash.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Version of the format, at most [`FORMAT`].
+    /// Version of the format, at most [`NEWEST`].
     pub format: u32,
     /// Name by which the model is asked for.
     pub name: ModelName,
@@ -180,6 +193,9 @@ pub struct Manifest {
     pub labels: Vec<String>,
     /// Divisor of the logits, fitted on items of its own.
     pub temperature: f64,
+    /// Of a labeller: the probability from which on each label is given, in [0, 1].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub thresholds: Vec<f64>,
     /// Quality on items that training did not see, by name: `accuracy`, `macro_f1`, `ece`.
     pub metrics: BTreeMap<String, Metric>,
     /// SHA-256 over the training examples.
@@ -212,13 +228,13 @@ pub(super) fn read_manifest(bytes: &[u8]) -> Result<(Manifest, String)> {
     // The version goes first: a newer manifest may lack fields that this release needs.
     let format = value.get("format").and_then(serde_json::Value::as_u64);
     match format {
-        Some(format) if (1..=u64::from(FORMAT)).contains(&format) => {}
-        Some(format) if format > u64::from(FORMAT) => {
+        Some(format) if (1..=u64::from(NEWEST)).contains(&format) => {}
+        Some(format) if format > u64::from(NEWEST) => {
             return Err(Error::data(format!(
-                "format version {format} is newer than {FORMAT}, which this release reads; update understudy"
+                "format version {format} is newer than {NEWEST}, which this release reads; update understudy"
             )));
         }
-        _ => return Err(Error::data(format!("field `format` is not a version from 1 to {FORMAT}"))),
+        _ => return Err(Error::data(format!("field `format` is not a version from 1 to {NEWEST}"))),
     }
     let manifest = Manifest::deserialize(&value).map_err(not_json)?;
     if manifest.max_tokens < 3 {
@@ -230,6 +246,10 @@ pub(super) fn read_manifest(bytes: &[u8]) -> Result<(Manifest, String)> {
     }
     if let Some(scope) = manifest.out_of_scope.as_ref().filter(|scope| !(0.0..=1.0).contains(&scope.threshold)) {
         return Err(Error::data(format!("out_of_scope threshold {} is not in [0, 1]", scope.threshold)));
+    }
+    let thresholds = if manifest.kind == Kind::Labeller { manifest.labels.len() } else { 0 };
+    if manifest.thresholds.len() != thresholds || !manifest.thresholds.iter().all(|t| (0.0..=1.0).contains(t)) {
+        return Err(Error::data(format!("`thresholds` are not {thresholds} numbers in [0, 1]")));
     }
     let in_order = |m: &Metric| m.low <= m.estimate && m.estimate <= m.high;
     if let Some((name, _)) = manifest.metrics.iter().find(|(_, m)| !in_order(m)) {

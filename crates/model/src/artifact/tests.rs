@@ -77,8 +77,8 @@ fn faults_name_the_file_and_what_is_wrong() {
         m
     };
     for (m, head, says) in [
-        (with("format", 3.into()), &good, "artifact.json: format version 3 is newer"),
-        (with("format", "x".into()), &good, "`format` is not a version from 1 to 2"),
+        (with("format", 4.into()), &good, "artifact.json: format version 4 is newer"),
+        (with("format", "x".into()), &good, "`format` is not a version from 1 to 3"),
         (with("files", serde_json::json!({"../x": "ab"})), &good, "file `../x` is not in the folder"),
         (with("files", serde_json::json!({"/etc/x": "ab"})), &good, "file `/etc/x` is not in the folder"),
         (with("body", "cloud".into()), &good, "unknown variant `cloud`"),
@@ -89,6 +89,8 @@ fn faults_name_the_file_and_what_is_wrong() {
         ),
         (with("labels", serde_json::json!(["ham"])), &good, "head.safetensors: `weights` has shape [2, 2]"),
         (with("temperature", (-1).into()), &good, "temperature -1"),
+        (with("kind", "labeller".into()), &good, "`thresholds` are not 2 numbers"),
+        (with("thresholds", serde_json::json!([0.5, 0.5])), &good, "`thresholds` are not 0 numbers"),
         (with("max_tokens", 2.into()), &good, "no room"),
         (with("dtype", "f16".into()), &good, "unknown variant `f16`"),
         (

@@ -2,10 +2,13 @@
 
 use super::{Asked, Plan, Task};
 use crate::metrics::{Metric, calibration, classification, facts, fields, speed, text};
+use rand::SeedableRng;
+use rand_chacha::ChaCha12Rng;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use understudy_core::{RecordedAnswer, Seed};
 use understudy_dataset::Row;
+use understudy_stats::{binomial, sets};
 
 /// Everything measured on one model.
 #[derive(Debug, Clone, Serialize)]
@@ -39,6 +42,10 @@ pub fn quality(plan: &Plan, row: &Row, answer: &RecordedAnswer) -> Option<f64> {
     };
     let value = match plan.task {
         Task::Classify => f64::from(u8::from(answer.answer.as_deref().is_some_and(|label| same_label(label, gold)))),
+        Task::Labels => {
+            let places = Places::of(plan);
+            sets::f1(&places.positions(row.labels.as_deref()?), &places.answered(reply))
+        }
         Task::Extract => {
             let expected = serde_json::from_str(gold).ok()?;
             fields::report(&[expected], &[reply], &[], Seed(0))?.micro_f1.estimate
@@ -76,10 +83,11 @@ pub fn figures(plan: &Plan, asked: &[Asked<'_>], seed: Seed) -> Option<Figures> 
     let replies: Vec<&str> = judged.iter().map(|a| a.answer.reply().unwrap_or_default()).collect();
     match plan.task {
         Task::Classify => classify(plan, &judged, seed, &mut figures),
+        Task::Labels => lists(plan, &judged, &replies, seed, &mut figures),
         Task::Extract => extract(&judged, &replies, seed, &mut figures),
         Task::Summarise | Task::Answer | Task::Generate => texts(plan, &judged, &replies, seed, &mut figures),
     }
-    confidence(&judged, seed, &mut figures);
+    confidence(plan, &judged, seed, &mut figures);
     Some(figures)
 }
 
@@ -111,6 +119,60 @@ fn classify(plan: &Plan, judged: &[&Asked<'_>], seed: Seed, figures: &mut Figure
         figures.put("in_scope_accuracy", scope.in_scope_accuracy);
         figures.put("out_of_scope_recall", scope.out_of_scope_recall);
         figures.put("out_of_scope_precision", scope.out_of_scope_precision);
+    }
+}
+
+/// Positions of labels: the plan's, then those that models made up.
+struct Places<'p>(&'p [String]);
+
+impl<'p> Places<'p> {
+    fn of(plan: &'p Plan) -> Self {
+        Self(&plan.labels)
+    }
+
+    /// Ascending, each once; a label that is none of the plan's is beyond the last.
+    fn positions(&self, labels: &[String]) -> Vec<usize> {
+        let place = |label: &String| self.0.iter().position(|known| same_label(known, label)).unwrap_or(self.0.len());
+        let mut places: Vec<usize> = labels.iter().map(place).collect();
+        places.sort_unstable();
+        places.dedup();
+        places
+    }
+
+    /// Of an answer: a JSON list of texts, wherever it stands in it.
+    fn answered(&self, reply: &str) -> Vec<usize> {
+        self.positions(&list_in(reply).unwrap_or_default())
+    }
+}
+
+/// The JSON list of texts that an answer is or holds.
+fn list_in(reply: &str) -> Option<Vec<String>> {
+    let reply = reply.trim();
+    serde_json::from_str(reply).ok().or_else(|| {
+        let (from, to) = (reply.find('[')?, reply.rfind(']')?);
+        serde_json::from_str(reply.get(from..=to)?).ok()
+    })
+}
+
+fn lists(plan: &Plan, judged: &[&Asked<'_>], replies: &[&str], seed: Seed, figures: &mut Figures) {
+    let places = Places::of(plan);
+    let truth: Vec<Vec<usize>> =
+        judged.iter().map(|a| places.positions(a.row.labels.as_deref().unwrap_or_default())).collect();
+    let given: Vec<Vec<usize>> = replies.iter().map(|reply| places.answered(reply)).collect();
+    figures.invented = given.iter().filter(|given| given.contains(&plan.labels.len())).count() as u64;
+    let lists = replies.iter().filter(|reply| list_in(reply).is_some()).count() as u64;
+    let mut rng = ChaCha12Rng::seed_from_u64(seed.derive("labels").0);
+    let Some(report) = sets::report(&truth, &given, plan.labels.len() + 1, &mut rng) else { return };
+    for (name, bound) in [
+        ("micro_f1", report.micro_f1),
+        ("macro_f1", report.macro_f1),
+        ("precision", report.precision),
+        ("recall", report.recall),
+        ("exact_match", report.exact),
+        ("json_valid", binomial::interval(lists, replies.len() as u64, 0.95)),
+    ] {
+        let metric = Metric { estimate: bound.estimate, low: bound.low, high: bound.high, n: judged.len() as u64 };
+        figures.put(name, Some(metric));
     }
 }
 
@@ -165,11 +227,13 @@ fn texts(plan: &Plan, judged: &[&Asked<'_>], replies: &[&str], seed: Seed, figur
     }
 }
 
-/// Calibration, where every judged answer came with a confidence. A quality from one half up counts as right.
-fn confidence(judged: &[&Asked<'_>], seed: Seed, figures: &mut Figures) {
+/// Calibration, where every judged answer came with a confidence. A quality from one half up counts as right; of a list of
+/// labels the confidence is that of the whole list.
+fn confidence(plan: &Plan, judged: &[&Asked<'_>], seed: Seed, figures: &mut Figures) {
+    let least = if plan.task == Task::Labels { 1.0 } else { crate::items::RIGHT };
     let pairs: Option<Vec<(f64, bool)>> = judged
         .iter()
-        .map(|a| Some((a.answer.score()?.clamp(0.0, 1.0), a.answer.quality.unwrap_or(0.0) >= crate::items::RIGHT)))
+        .map(|a| Some((a.answer.score()?.clamp(0.0, 1.0), a.answer.quality.unwrap_or(0.0) >= least)))
         .collect();
     let Some(pairs) = pairs else { return };
     let (confidence, right): (Vec<f64>, Vec<bool>) = pairs.into_iter().unzip();

@@ -266,6 +266,7 @@ fn shown_metrics(plan: &Plan) -> Vec<(&'static str, &'static str)> {
             ("ece", "calibration error"),
         ],
         Task::Classify => vec![("accuracy", "right"), ("macro_f1", "macro F1"), ("ece", "calibration error")],
+        Task::Labels => vec![("micro_f1", "label F1"), ("macro_f1", "macro F1"), ("exact_match", "whole lists")],
         Task::Extract => vec![("micro_f1", "field F1"), ("exact_match", "exact"), ("json_valid", "valid JSON")],
         Task::Answer => vec![("token_f1", "token F1"), ("exact_match", "exact"), ("rouge_l", "ROUGE-L")],
         Task::Summarise => vec![

@@ -89,6 +89,16 @@ pub fn instruction(plan: &Plan) -> String {
             }
             text
         }
+        Task::Labels => {
+            let mut text =
+                "Which of these labels apply to the user's message? Answer with a JSON list of them and nothing \
+                            else; the list may be empty:\n"
+                    .to_owned();
+            for label in &plan.labels {
+                let _ = writeln!(text, "- {label}");
+            }
+            text
+        }
         Task::Extract => {
             "Extract the facts of the user's text as one JSON object and write nothing else. Leave out what \
                           the text does not say."

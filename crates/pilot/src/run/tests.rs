@@ -218,3 +218,36 @@ fn the_best_of_several_certificates_has_its_part_of_delta_and_a_model_stopped_ea
     let finding = judge(&plan, &tried, Some("large"), margin, Timestamp(0)).expect("plain data").expect("measured");
     assert!(finding.paired.iter().all(|p| p.inferior && !p.not_inferior));
 }
+
+#[test]
+fn lists_of_labels_are_measured_as_sets_and_confidence_is_that_of_the_whole_list() {
+    let plan = Plan { task: Task::Labels, ..plan() };
+    let list = |text: &str| -> Vec<String> { serde_json::from_str(text).expect("a list") };
+    let cases = [
+        (r#"["a","b"]"#, r#"["b", "a"]"#, 1.0),
+        (r#"["a"]"#, r#"Labels: ["A"]"#, 1.0),
+        ("[]", "[]", 1.0),
+        (r#"["a","b"]"#, r#"["a"]"#, 2.0 / 3.0),
+        ("[]", "nothing", 1.0),
+        (r#"["c"]"#, r#"["made up"]"#, 0.0),
+    ];
+    let rows: Vec<Row> = cases
+        .iter()
+        .map(|(gold, ..)| Row { references: vec![(*gold).to_owned()], labels: Some(list(gold)), ..Row::default() })
+        .collect();
+    let mut asked = Vec::new();
+    for (row, (_, said, worth)) in rows.iter().zip(cases) {
+        let mut answer =
+            RecordedAnswer { text: Some(said.to_owned()), confidence: Some(0.5), ..RecordedAnswer::default() };
+        let quality = figures::quality(&plan, row, &answer).expect("the row says what is right");
+        assert!((quality - worth).abs() < 1e-12, "{said}: {quality}");
+        answer.quality = Some(quality);
+        asked.push(Asked { row, answer });
+    }
+    let figures = figures(&plan, &asked, Seed(0)).expect("answers");
+    let of = |name: &str| figures.metrics[name].estimate;
+    // Right 4, given 5, expected 6; four lists are right as a whole, five answers hold a list.
+    assert!((of("micro_f1") - 8.0 / 11.0).abs() < 1e-12 && (of("exact_match") - 4.0 / 6.0).abs() < 1e-12);
+    assert!((of("json_valid") - 5.0 / 6.0).abs() < 1e-12 && figures.invented == 1);
+    assert!((of("ece_equal_width") - (4.0 / 6.0 - 0.5)).abs() < 1e-12, "{}", of("ece_equal_width"));
+}

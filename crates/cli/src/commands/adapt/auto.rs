@@ -10,7 +10,10 @@ use crate::{
 };
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use understudy_core::{Clock, Error, Result, Seed, TaskName};
 use understudy_model::{catalogue::Kind, installed};
 
@@ -64,6 +67,13 @@ pub(crate) struct AutoArgs {
     /// Threads of the encoders; 0 uses all
     #[arg(long, default_value_t = 0, value_name = "N")]
     threads: usize,
+}
+
+impl AutoArgs {
+    /// The folder that it writes.
+    pub(super) fn out(&self) -> &Path {
+        &self.out
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -69,6 +69,13 @@ pub(crate) struct DistilArgs {
     force: bool,
 }
 
+impl DistilArgs {
+    /// The folder that it writes.
+    pub(super) fn out(&self) -> &Path {
+        &self.out
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum To {
     /// A vector for each token; Python's model2vec reads it too

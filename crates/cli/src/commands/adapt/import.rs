@@ -12,7 +12,7 @@ use crate::{
 };
 use clap::Args;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use understudy_adapt::artifact::Existing;
 use understudy_core::{Clock, Error, ModelName, Result, Seed, TaskName};
 use understudy_dataset::{self as dataset, Fields};
@@ -62,6 +62,13 @@ pub(crate) struct ImportArgs {
     /// Replace another artifact in the folder
     #[arg(long)]
     force: bool,
+}
+
+impl ImportArgs {
+    /// The folder that it writes.
+    pub(super) fn out(&self) -> &Path {
+        &self.out
+    }
 }
 
 /// Runs `understudy adapt import`.

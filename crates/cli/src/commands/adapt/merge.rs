@@ -8,7 +8,7 @@ use crate::{
 };
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use understudy_adapt::{
     artifact::Existing,
     llama::{Agreement, write_tokenizer},
@@ -62,6 +62,13 @@ pub(crate) struct MergeArgs {
     /// Replace another artifact in the folder
     #[arg(long)]
     force: bool,
+}
+
+impl MergeArgs {
+    /// The folder that it writes.
+    pub(super) fn out(&self) -> &Path {
+        &self.out
+    }
 }
 
 /// What is written.

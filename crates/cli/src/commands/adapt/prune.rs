@@ -12,7 +12,7 @@ use crate::{
 };
 use clap::Args;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use understudy_adapt::{artifact::Existing, encoder::GuideParams, prune::Size};
 use understudy_core::{Clock, Error, ModelName, Result, Seed};
 
@@ -79,6 +79,13 @@ pub(crate) struct PruneArgs {
     /// Replace another artifact in the folder
     #[arg(long)]
     force: bool,
+}
+
+impl PruneArgs {
+    /// The folder that it writes.
+    pub(super) fn out(&self) -> &Path {
+        &self.out
+    }
 }
 
 /// Runs `understudy adapt prune`.

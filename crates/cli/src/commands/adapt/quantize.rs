@@ -90,6 +90,13 @@ pub(crate) struct QuantizeArgs {
     force: bool,
 }
 
+impl QuantizeArgs {
+    /// The folder that it writes.
+    pub(super) fn out(&self) -> Option<&Path> {
+        self.out.as_deref()
+    }
+}
+
 /// Weights and arithmetic of a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Candidate {

@@ -108,7 +108,7 @@ pub(crate) struct RunArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum TaskArg {
-    /// One label of a list
+    /// One label of a list; where rows list several labels, all that apply
     Classify,
     /// A JSON object from a text
     Extract,
@@ -136,8 +136,8 @@ impl From<TaskArg> for Task {
 pub(super) async fn run(args: RunArgs, context: &Context) -> Result<()> {
     let clock = Arc::new(SystemClock::new());
     let seed = Seed(args.seed);
-    let task = Task::from(args.task);
-    let material = Material::open(&args, task, context).await?;
+    let material = Material::open(&args, Task::from(args.task), context).await?;
+    let task = material.task;
     let mut plan = Plan {
         task,
         labels: material.labels.clone(),

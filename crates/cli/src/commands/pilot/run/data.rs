@@ -22,6 +22,8 @@ const MOST_LABELS: usize = 1000;
 
 /// Rows to measure on and rows to learn from.
 pub(super) struct Material {
+    /// What is asked: a classification whose rows list labels asks for all that apply.
+    pub(super) task: Task,
     pub(super) rows: Vec<Row>,
     pub(super) train: Vec<Row>,
     pub(super) labels: Vec<String>,
@@ -38,6 +40,8 @@ impl Material {
         let fields = args.fields.fields();
         let mut data = open::open(&args.data, &fields, context).await?;
         note(format_args!("  {}", open::understood(&data)));
+        let lists = task == Task::Classify && data.rows.iter().any(|row| row.labels.is_some());
+        let task = if lists { Task::Labels } else { task };
         let mut facts = vec![("rows".to_owned(), format!("{} ({})", data.rows.len(), data.format.as_str()))];
         let found: Vec<String> = data.mapping.pairs().iter().map(|(m, f)| format!("{m} from `{f}`")).collect();
         facts.push(("fields".to_owned(), found.join(", ")));
@@ -60,6 +64,10 @@ impl Material {
             None => divide(&mut data, args, learns(args, task, context)?, &mut facts)?,
         };
         free_of_leaks(&mut train, &data, &mut facts);
+        if task == Task::Labels {
+            note(format_args!("  rows list labels: models are asked for all that apply"));
+            data.rows.iter_mut().for_each(in_list);
+        }
         fit_to(task, &mut data.rows);
         fit_to(task, &mut train.rows);
         let before = data.rows.len();
@@ -71,9 +79,17 @@ impl Material {
             note(format_args!("  {dropped}"));
             facts.push(("without a right answer".to_owned(), dropped));
         }
-        let labels = if task == Task::Classify { labels(&data, &train)? } else { Vec::new() };
+        let labels = match task {
+            Task::Classify => labels(&data, &train)?,
+            Task::Labels => {
+                let rows = data.rows.iter().chain(&train.rows).filter_map(|row| row.labels.as_ref());
+                rows.flatten().collect::<BTreeSet<_>>().into_iter().cloned().collect()
+            }
+            _ => Vec::new(),
+        };
         let stem = Path::new(&data.name).file_name().unwrap_or_default().to_string_lossy().replace(':', "-");
         Ok(Self {
+            task,
             hash: data.hash(),
             train_hash: if train.rows.is_empty() { String::new() } else { train.hash() },
             stem: stem.split('.').next().unwrap_or("data").to_owned(),
@@ -155,6 +171,14 @@ fn free_of_leaks(train: &mut Dataset, data: &Dataset, facts: &mut Vec<(String, S
 }
 
 /// A classification reads labels, everything else reads references; each takes the other where its own is missing.
+/// A row with one label among rows that list theirs is a list of one.
+fn in_list(row: &mut Row) {
+    if let (None, Some(label)) = (&row.labels, row.label.take()) {
+        row.references = vec![serde_json::json!([label]).to_string()];
+        row.labels = Some(vec![label]);
+    }
+}
+
 fn fit_to(task: Task, rows: &mut [Row]) {
     for row in rows {
         if task == Task::Classify {

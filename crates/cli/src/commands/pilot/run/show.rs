@@ -114,6 +114,7 @@ pub(super) fn people(plan: &Plan, outcome: &Outcome<'_>, out: &Path) {
     let (main, what) = plan.task.main_metric();
     let extra: &[(&str, &str)] = match plan.task {
         Task::Classify => &[("macro_f1", "macro F1"), ("ece", "ECE")],
+        Task::Labels => &[("macro_f1", "macro F1"), ("exact_match", "whole lists")],
         Task::Extract => &[("exact_match", "exact"), ("json_valid", "valid JSON")],
         Task::Summarise => &[("rouge1", "ROUGE-1"), ("answers_with_hallucination", "made up")],
         Task::Answer | Task::Generate => &[("exact_match", "exact"), ("rouge_l", "ROUGE-L")],

@@ -1,0 +1,131 @@
+//! `adapt finetune` from the outside, on a small encoder of random numbers.
+
+use crate::support::{Serving, command, ended, folder, run};
+use serde_json::{Value, json};
+use std::{
+    fmt::Write as _,
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+/// Installs the encoder as `tiny`.
+fn install(folder: &Path) {
+    let encoder = format!("file:{}/../model/tests/encoder/bert", env!("CARGO_MANIFEST_DIR"));
+    let said = run(folder, &["pull", &encoder, "--as", "tiny"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+}
+
+/// Texts of the encoder's words, with the list of those of four words that are in them.
+fn write_lists(folder: &Path) {
+    let mut lines = String::new();
+    for i in 0..480 {
+        let pick = |words: &[&'static str], at: usize| words[at % words.len()];
+        let (colour, animal) = (pick(&["red", "blue", "the"], i), pick(&["fish", "bird", "it"], i / 3));
+        let (how, place) =
+            (pick(&["swims", "flies"], i / 9), pick(&["high", "deep", "in the sea", "in the sky"], i / 18));
+        let end = pick(&[".", ",", ". .", ", .", ", ,", ". ,", ".."], i / 72);
+        let text = format!("{colour} {animal} {how} {place} {end}");
+        let labels: Vec<&str> = ["red", "blue", "fish", "bird"].into_iter().filter(|w| text.contains(w)).collect();
+        writeln!(lines, "{}", json!({ "text": text, "labels": labels })).expect("a string");
+    }
+    fs::write(folder.join("lists.jsonl"), lines).expect("written");
+}
+
+fn metric(said: &Value, name: &str) -> f64 {
+    said["metrics"][name]["estimate"].as_f64().unwrap_or_else(|| panic!("no {name} in {said}"))
+}
+
+#[tokio::test]
+async fn lists_of_labels_are_learned_measured_and_served() {
+    let folder = folder();
+    let dir = folder.path();
+    install(dir);
+    write_lists(dir);
+    let train = |method: &str, out: &str| {
+        let mut args = vec!["adapt", "finetune", "--task", "classify", "--base", "tiny", "--data", "lists.jsonl"];
+        args.extend(["--method", method, "--test-share", "0.2", "--dtype", "f32", "--out", out, "--json"]);
+        if method != "head" {
+            args.extend(["--epochs", "12", "--rate", "2e-3"]);
+        }
+        let said = run(dir, &args);
+        assert_eq!(said.code, 0, "{}", said.err);
+        assert!(said.err.contains("rows list labels"), "{}", said.err);
+        said.json()
+    };
+    let head = train("head", "models/head");
+    let full = train("full", "models/tags");
+    println!("micro F1: head {:.3}, full {:.3}", metric(&head, "micro_f1"), metric(&full, "micro_f1"));
+    assert!(metric(&full, "micro_f1") > 0.95 && metric(&full, "exact_match") > 0.9, "{full}");
+    assert!(metric(&head, "micro_f1") < metric(&full, "micro_f1") && metric(&head, "micro_f1") > 0.4, "{head}");
+    assert_eq!(train("full", "models/again")["hash"], full["hash"], "the same data and seed give the same model");
+    let manifest: Value =
+        serde_json::from_slice(&fs::read(dir.join("models/tags/artifact.json")).expect("written")).expect("JSON");
+    assert_eq!((&manifest["kind"], &manifest["format"]), (&json!("labeller"), &json!(3)));
+    assert_eq!(manifest["thresholds"].as_array().map(Vec::len), Some(4));
+
+    let args = ["pilot", "run", "--task", "classify", "--model", "models/tags", "--data", "lists.jsonl", "--json"];
+    let piloted = run(dir, &args);
+    assert_eq!(piloted.code, 0, "{}", piloted.err);
+    let piloted = piloted.json();
+    let text = piloted.to_string();
+    assert!(text.contains("\"micro_f1\"") && text.contains("\"exact_match\""), "{piloted}");
+    let refused = run(dir, &["adapt", "quantize", "--model", "models/tags", "--data", "lists.jsonl"]);
+    assert!(refused.code != 0 && refused.err.contains("one label"), "{}", refused.err);
+
+    let config = "[server]\nlisten = \"127.0.0.1:0\"\n\n[local.tags]\nmodel = \"models/tags\"\n";
+    fs::write(dir.join("understudy.toml"), config).expect("written");
+    let serving = Serving::start(dir);
+    assert_eq!(serving.ask("tags", "red fish swims deep .").await, (200, r#"["fish","red"]"#.to_owned()));
+    assert_eq!(serving.ask("tags", "the it flies high ,").await, (200, "[]".to_owned()));
+}
+
+#[test]
+fn a_folder_in_which_a_model_is_made_is_refused_to_others_until_the_first_ends_or_is_killed() {
+    let folder = folder();
+    let dir = folder.path();
+    install(dir);
+    write_lists(dir);
+    let long =
+        ["adapt", "finetune", "--base", "tiny", "--data", "lists.jsonl", "--method", "full", "--out", "models/x"];
+    let short = [&long[..], &["--epochs", "1"]].concat();
+    let long = [&long[..], &["--epochs", "100000"]].concat();
+    let mut first = command(dir, &long).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary runs");
+    let lock = dir.join("models/.x.lock");
+    for _ in 0..600 {
+        if lock.exists() && ended(command(dir, &short)).code == 69 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let second = run(dir, &short);
+    assert_eq!(second.code, 69, "{}", second.err);
+    assert!(second.err.contains("another process is at work there"), "{}", second.err);
+    let killed = Command::new("kill").args(["-KILL", &first.id().to_string()]).status().expect("a kill command");
+    assert!(killed.success());
+    first.wait().expect("our child");
+    assert!(lock.exists(), "what was killed could not tidy up");
+    let third = run(dir, &short);
+    assert_eq!(third.code, 0, "{}", third.err);
+    assert!(!lock.exists());
+}
+
+#[test]
+fn numbers_as_classes_and_broken_tags_are_said() {
+    let folder = folder();
+    let dir = folder.path();
+    let numbers: String =
+        (0..60).map(|i| format!("{}\n", json!({ "text": format!("w{i} n{}", i % 3), "label": i % 3 }))).collect();
+    fs::write(dir.join("numbers.jsonl"), numbers).expect("written");
+    let args = ["adapt", "finetune", "--method", "words", "--data", "numbers.jsonl", "--out", "model"];
+    let said = run(dir, &args);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.err.contains("are numbers and are learned as classes"), "{}", said.err);
+    let tags =
+        "{\"tokens\":[\"to\",\"Rome\"],\"tags\":[\"O\",\"B-city\"]}\n{\"tokens\":[\"to\",\"Rome\"],\"tags\":[\"O\"]}\n";
+    fs::write(dir.join("tags.jsonl"), tags).expect("written");
+    let said = run(dir, &["adapt", "finetune", "--task", "extract", "--data", "tags.jsonl", "--out", "slots"]);
+    assert!(said.code != 0 && said.err.contains("line 2"), "{}", said.err);
+    assert!(said.err.contains("`tokens` has 2 entries and `tags` 1"), "{}", said.err);
+}
