@@ -98,7 +98,7 @@ fn set(name: &'static str, data: &Path) -> Result<Set> {
             let of = |wanted| rows(&file("full.jsonl.zst"), wanted);
             let train = of(|split| matches!(split, "train" | "oos_train"))?;
             let test = of(|split| matches!(split, "test" | "oos_test"))?;
-            Ok(Set { name, train, test, more: &["--out-of-scope", "oos"] })
+            Ok(Set { name, train, test, more: &["--out-of-scope", "oos", "--out-of-scope-cost", "0.005"] })
         }
         "ag_news" => both("train_subset.jsonl.zst", "test_dev.jsonl.zst", &["--minutes", "15"]),
         "emotion" => both("train.jsonl.zst", "test.jsonl", &[]),
@@ -180,7 +180,7 @@ pub(super) fn judge(model: &str, test: &str, more: &[&str], models: &str, tmp: &
     let out = tempfile::tempdir_in(tmp).map_err(|e| Error::data(format!("make a folder: {e}")))?;
     let out = out.path().join("pilot").display().to_string();
     let start = ["--models-dir", models, "--json", "pilot", "run", "--model", model, "--data", test, "--out", &out];
-    let scope = if more.first() == Some(&"--out-of-scope") { more } else { &[] };
+    let scope = if more.first() == Some(&"--out-of-scope") { &more[..2] } else { &[] };
     let printed = last_line(&process::run(tmp, &[&start[..], scope].concat())?)?;
     let judged = printed["models"].as_object().and_then(|all| all.values().next().cloned());
     judged.ok_or_else(|| Error::internal("read what the pilot printed: it has no model"))

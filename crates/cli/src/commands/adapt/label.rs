@@ -216,6 +216,9 @@ fn labels(args: &LabelArgs, rows: &[Row], examples: &[Row]) -> Result<Vec<String
     Ok(told.into_iter().collect())
 }
 
+/// The label that an answer means, if any, and how sure the model says it is.
+type Said = (Option<String>, Option<f64>);
+
 /// Folder of the answers.
 fn answers_of(out: &Path) -> PathBuf {
     let mut name = out.file_name().unwrap_or_default().to_owned();
@@ -240,7 +243,7 @@ impl Asking<'_> {
         teacher: &Candidate,
         rows: &[&'r Row],
     ) -> Result<Labelled<'r>> {
-        let mut said: BTreeMap<&str, Vec<(Option<String>, Option<f64>)>> = BTreeMap::new();
+        let mut said: BTreeMap<&str, Vec<Said>> = BTreeMap::new();
         let mut labelled = Labelled {
             votes: Vec::new(),
             invented: Vec::new(),
