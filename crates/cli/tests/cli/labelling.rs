@@ -64,7 +64,7 @@ fn every_text_is_paid_for_once_and_the_labels_are_checked() {
     assert!((more - 10.0 * 102e-6).abs() < 1e-9, "{more}");
 
     let trained = run(folder, &["pilot", "data", "labelled.jsonl", "--json"]).json();
-    assert_eq!(trained["rows"], 99, "{trained}");
+    assert_eq!(trained["n"], 99, "{trained}");
 }
 
 #[test]
