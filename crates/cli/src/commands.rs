@@ -17,7 +17,7 @@ use crate::{
 };
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
-use understudy_core::Result;
+use understudy_core::{Error, ErrorKind, Result};
 
 /// Answer LLM traffic with a small model you own, as far as it is proven good enough.
 #[derive(Debug, Parser)]
@@ -128,4 +128,15 @@ pub(crate) fn shown(path: &Path) -> String {
 /// Prints `--json` output or nothing.
 pub(crate) fn finish(context: &Context, value: &serde_json::Value) -> Result<()> {
     if context.json { terminal::json(value) } else { Ok(()) }
+}
+
+/// Ctrl-C ends work here that keeps what it has as it goes; `what` completes "failed to finish".
+pub(crate) async fn unless_interrupted<T>(what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        done = work => done,
+        _ = tokio::signal::ctrl_c() => Err(Error::new(
+            ErrorKind::Cancelled,
+            format!("finish {what}: it was interrupted; the same command goes on where it stopped"),
+        )),
+    }
 }

@@ -10,6 +10,7 @@ use crate::{
     commands::{
         Context,
         pilot::data::{FieldArgs, open, understood},
+        unless_interrupted,
     },
     compose::Composer,
     contenders::Contenders,
@@ -24,7 +25,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use understudy_core::{Clock, Error, ErrorKind, Money, Result, Seed, hash::sha256_hex};
+use understudy_core::{Clock, Error, Money, Result, Seed, hash::sha256_hex};
 use understudy_dataset::Row;
 use understudy_pilot::run::{
     Answers, Candidate, Ended, Journal, Plan, Prompting, Runner, Sampled, Task,
@@ -345,13 +346,8 @@ impl Asking<'_> {
         let sleep = |time| tokio::time::sleep(time).boxed();
         let clock: Arc<dyn Clock> = self.clock.clone();
         let mut runner = Runner { plan, clock, sleep: &sleep, journal: &mut *self.journal, spent: self.spent };
-        let answers = tokio::select! {
-            done = runner.ask(&teacher, rows, self.shots, None, &mut told) => done,
-            _ = tokio::signal::ctrl_c() => Err(Error::new(
-                ErrorKind::Cancelled,
-                "finish labelling: it was interrupted; the same command goes on where it stopped",
-            )),
-        };
+        let asked = runner.ask(&teacher, rows, self.shots, None, &mut told);
+        let answers = unless_interrupted("labelling", asked).await;
         bar.finish_and_clear();
         let answers = answers?;
         self.spent = runner.spent;

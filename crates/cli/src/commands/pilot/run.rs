@@ -6,7 +6,7 @@ mod show;
 use super::data::FieldArgs;
 use crate::{
     clock::SystemClock,
-    commands::Context,
+    commands::{Context, unless_interrupted},
     compose::Composer,
     contenders::{Contenders, WORDS},
     terminal::{self, note},
@@ -290,7 +290,7 @@ async fn ask<'m>(
             }
         };
         let asked = runner.ask(&candidate, rows, shots, baseline.as_ref(), &mut progress);
-        let answers = unless_interrupted(asked).await?;
+        let answers = unless_interrupted("the pilot", asked).await?;
         spent = runner.spent;
         bar.finish_and_clear();
         if let Some(error) = &answers.first_error {
@@ -327,23 +327,12 @@ async fn ask_judge(
         bar.set_length(p.total as u64);
         bar.set_position(p.done as u64);
     };
-    let judged = unless_interrupted(runner.prefer(judge, tried, matches, &mut progress)).await?;
+    let judged = unless_interrupted("the pilot", runner.prefer(judge, tried, matches, &mut progress)).await?;
     bar.finish_and_clear();
     if let Some(error) = &judged.first_error {
         note(format_args!("  {}: {} verdicts failed; the first: failed to {error}", judge.name, judged.failed));
     }
     Ok(judged)
-}
-
-/// Ctrl-C ends the run here; what was answered is in the journal.
-async fn unless_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::select! {
-        done = work => done,
-        _ = tokio::signal::ctrl_c() => Err(Error::new(
-            understudy_core::ErrorKind::Cancelled,
-            "finish the pilot: it was interrupted; the same command goes on where it stopped",
-        )),
-    }
 }
 
 /// What makes two runs the same: answers of one may be taken into the other.
