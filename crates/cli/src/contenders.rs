@@ -135,6 +135,9 @@ impl Contenders<'_> {
         if let Some(recorded) = name.strip_prefix("recorded:") {
             return recorded_answers(recorded);
         }
+        if let Some(generative) = Generative::of_folder(Path::new(name), &self.context.models_dir)? {
+            return self.generator(name, &generative);
+        }
         if Path::new(name).join(MANIFEST).exists() {
             return self.artifact(name, &Artifact::read(Path::new(name))?);
         }
@@ -301,8 +304,11 @@ impl Contenders<'_> {
         };
         let generator = Generator::load(&model.gguf, options)?;
         let millions = generator.parameters() / 1_000_000;
-        let fine_tuned =
-            model.artifact.as_ref().map_or_else(String::new, |_| format!(", {} with an adapter", model.base));
+        let fine_tuned = match (&model.artifact, &model.adapter) {
+            (None, _) => String::new(),
+            (Some(_), Some(_)) => format!(", {} with an adapter", model.base),
+            (Some(_), None) => format!(", made from {}", model.base),
+        };
         let how = match self.task {
             Task::Classify => "can write nothing but a label",
             Task::Extract => "can write nothing but JSON",
