@@ -15,6 +15,7 @@ use understudy_core::{Error, ModelName, Result, Seed, TaskName, Timestamp, hash:
 use understudy_dataset::Cleaned;
 use understudy_model::artifact::{
     Artifact, BaseModel, Body, Compression, Dtype, HEAD, Kind, MANIFEST, Manifest, Metric, OutOfScope, Pooling,
+    Unlabelled,
 };
 
 /// What a fitted head does not know about itself.
@@ -54,6 +55,8 @@ pub struct Provenance {
     pub parent: Option<String>,
     /// What compressing it lost, where it was compressed.
     pub compression: Option<Compression>,
+    /// Texts without labels that it learned from too.
+    pub unlabelled: Option<Unlabelled>,
     /// Now.
     pub created: Timestamp,
 }
@@ -209,6 +212,7 @@ fn encode(
         seed: provenance.seed,
         parent: provenance.parent,
         compression: provenance.compression,
+        unlabelled: provenance.unlabelled,
         created: provenance.created,
     };
     let mut json = serde_json::to_vec_pretty(&manifest).expect("a manifest is plain data");
@@ -270,6 +274,7 @@ impl Provenance {
             seed,
             parent: None,
             compression: None,
+            unlabelled: None,
             created,
         }
     }

@@ -76,6 +76,9 @@ fn write(text: &mut String, manifest: &Manifest, hash: &str) -> std::fmt::Result
         row("licence of the base", licence.to_owned())?;
     }
     row("trained on", format!("{} texts (hash of the data `{}`)", manifest.n_train, manifest.data_hash))?;
+    if let Some(texts) = &manifest.unlabelled {
+        row("and on texts without labels", format!("{} (hash `{}`)", texts.texts, texts.hash))?;
+    }
     row("regularisation and stopping chosen on", format!("{} texts", manifest.n_stop))?;
     row("calibrated on", format!("{} texts, temperature {:.3}", manifest.n_calibrate, manifest.temperature))?;
     if !own {

@@ -24,6 +24,7 @@ pub mod recipe;
 pub mod rejection;
 mod softmax;
 pub mod split;
+pub mod spread;
 pub mod table;
 mod temperature;
 mod tensors;

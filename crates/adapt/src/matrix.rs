@@ -75,6 +75,33 @@ impl Matrix {
         &self.values
     }
 
+    /// These rows, and those of `below` after them.
+    ///
+    /// # Errors
+    /// `Invalid` when rows differ in length.
+    pub fn above(&self, below: &Self) -> Result<Self> {
+        if self.columns != below.columns {
+            let (a, b) = (self.columns, below.columns);
+            return Err(Error::invalid(format!("join matrices: rows of {a} and of {b} columns")));
+        }
+        let values = [self.values(), below.values()].concat();
+        Ok(Self { rows: self.rows + below.rows, columns: self.columns, values })
+    }
+
+    /// Each row followed by that of `other`, both divided by √2: rows of length 1 make rows of length 1, and their products
+    /// are the means of both.
+    ///
+    /// # Errors
+    /// `Invalid` when there are not as many rows.
+    pub fn beside(&self, other: &Self) -> Result<Self> {
+        if self.rows != other.rows {
+            return Err(Error::invalid(format!("join matrices: {} and {} rows", self.rows, other.rows)));
+        }
+        let pairs = (0..self.rows).flat_map(|i| self.row(i).iter().chain(other.row(i)));
+        let values = pairs.map(|x| x * std::f32::consts::FRAC_1_SQRT_2).collect();
+        Ok(Self { rows: self.rows, columns: self.columns + other.columns, values })
+    }
+
     /// The rows at `indices`, in that order.
     ///
     /// # Panics

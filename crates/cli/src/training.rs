@@ -36,7 +36,7 @@ use understudy_adapt::{
 use understudy_core::{Clock, Embedder, Error, ModelName, Result, Seed, TaskName, Timestamp, hash::sha256_hex};
 use understudy_dataset::{Cleaned, Conflict, Example, clean};
 use understudy_model::{
-    artifact::{Artifact, BaseModel, Body, Dtype, Kind as ArtifactKind, Pooling},
+    artifact::{Artifact, BaseModel, Body, Dtype, Kind as ArtifactKind, Pooling, Unlabelled},
     catalogue::Kind,
     encoder::{Encoder, EncoderOptions},
     head::likeliest,
@@ -89,6 +89,8 @@ pub(crate) struct TrainOptions {
     pub(crate) tuning: Option<tuned::Tuning>,
     /// The label of what belongs to none of the others, and the share of the others that rejecting may cost.
     pub(crate) out_of_scope: Option<(String, f64)>,
+    /// Texts without labels ([`Method::Fewshot`]).
+    pub(crate) unlabelled: Vec<String>,
     /// Seed of splits and intervals.
     pub(crate) seed: Seed,
     /// Threads of the encoder; 0 uses all.
@@ -115,6 +117,7 @@ impl Default for TrainOptions {
             params: HeadParams::default(),
             tuning: None,
             out_of_scope: None,
+            unlabelled: Vec::new(),
             seed: Seed(0),
             threads: 0,
             existing: Existing::Keep,
@@ -207,6 +210,7 @@ struct Product {
     base: BaseModel,
     body: Body,
     method: &'static str,
+    unlabelled: Option<Unlabelled>,
     files: BTreeMap<String, Vec<u8>>,
     dtype: Dtype,
     max_tokens: u32,
@@ -258,6 +262,7 @@ fn finish(
         seed: options.seed,
         parent: options.parent,
         compression: None,
+        unlabelled: product.unlabelled,
         created: options.created,
     };
     let artifact = artifact::write(dir, &product.fitted, provenance, options.existing)?;
@@ -313,9 +318,18 @@ pub(crate) async fn train_head(
         })?;
         let probabilities = |&i: &usize| Ok(fitted.head.predict(embeddings.row(i))?.probabilities);
         let probabilities = material.split.test.iter().map(probabilities).collect::<Result<Vec<_>>>()?;
-        let (files, dtype) = (BTreeMap::new(), options.dtype);
-        let product =
-            Product { fitted, unseen, base, body: Body::Base, method: "head", files, dtype, max_tokens, pooling };
+        let product = Product {
+            fitted,
+            unseen,
+            base,
+            body: Body::Base,
+            method: "head",
+            unlabelled: None,
+            files: BTreeMap::new(),
+            dtype: options.dtype,
+            max_tokens,
+            pooling,
+        };
         let fitting = clock.monotonic().saturating_sub(embedding);
         finish(material, options, product, &probabilities, &dir, (embedding, fitting))
     })

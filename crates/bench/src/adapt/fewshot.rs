@@ -1,5 +1,6 @@
 //! Few examples: Banking77 with 8 texts a label, drawn anew for each seed, judged on the whole test set; beside it a head on
-//! the frozen encoder and plain fine-tuning on the same texts. Trained by the real binary.
+//! the frozen encoder, plain fine-tuning, and few-shot training that also has the texts of the training file without their
+//! labels. Trained by the real binary.
 
 use super::students::{read, write};
 use crate::process;
@@ -12,16 +13,20 @@ use understudy_dataset::Example;
 
 /// Texts of a label.
 const SHOTS: usize = 8;
-/// What is compared.
-const METHODS: [&str; 3] = ["head", "full", "fewshot"];
+/// What is compared: a column, the method, and whether it gets the texts without labels.
+const METHODS: [(&str, &str, bool); 4] =
+    [("head", "head", false), ("full", "full", false), ("fewshot", "fewshot", false), ("unlabelled", "fewshot", true)];
 
 /// What was measured, accuracies in per cent.
 #[derive(Debug, Serialize)]
 pub(super) struct FewShot {
-    /// Mean over the seeds.
+    /// Mean over the seeds of few-shot training on the examples alone.
     banking77_8shot: f64,
     /// 95 % interval of the mean (Student's t); none with one seed.
     banking77_8shot_interval: Option<[f64; 2]>,
+    /// The same with texts without labels beside them.
+    banking77_8shot_unlabelled: f64,
+    banking77_8shot_unlabelled_interval: Option<[f64; 2]>,
     fewshot: Vec<Draw>,
 }
 
@@ -44,29 +49,35 @@ pub(super) fn measure(data: &Path, models: &Path, seeds: u64) -> Result<Option<F
     let judged = tmp.path().join("test.jsonl");
     write(&test, &judged)?;
     let judged = judged.display().to_string();
+    let texts = tmp.path().join("texts.jsonl");
+    write(&train, &texts)?;
     let mut fewshot = Vec::new();
-    println!("{:>4} {:>6} {:>9} {:>9} {:>9}", "seed", "n", METHODS[0], METHODS[1], METHODS[2]);
+    println!("{:>4} {:>6} {}", "seed", "n", METHODS.map(|(name, ..)| format!("{name:>11}")).concat());
     for seed in 1..=seeds {
         let file = tmp.path().join(format!("{seed}.jsonl"));
         write(&drawn(&train, seed), &file)?;
         let mut accuracy = BTreeMap::new();
-        for method in METHODS {
-            accuracy.insert(method, one(method, &file, &judged, tmp.path(), models, seed)?);
+        for (name, method, with) in METHODS {
+            let ground = Ground { tmp: tmp.path(), models, judged: &judged, seed };
+            accuracy.insert(name, ground.one((name, method), &file, with.then_some(texts.as_path()))?);
         }
-        let of = |method: &str| accuracy.get(method).copied().unwrap_or_default();
-        println!(
-            "{seed:>4} {:>6} {:>8.2}% {:>8.2}% {:>8.2}%",
-            test.len(),
-            of(METHODS[0]),
-            of(METHODS[1]),
-            of(METHODS[2])
-        );
+        let of = |name: &str| accuracy.get(name).copied().unwrap_or_default();
+        println!("{seed:>4} {:>6} {}", test.len(), METHODS.map(|(name, ..)| format!("{:>10.2}%", of(name))).concat());
         fewshot.push(Draw { seed, n: test.len(), accuracy });
     }
-    let all: Vec<f64> = fewshot.iter().filter_map(|draw| draw.accuracy.get("fewshot").copied()).collect();
-    let mean = understudy_stats::mean::mean(&all, 0.95);
-    let interval = (all.len() > 1).then_some([mean.low, mean.high]);
-    Ok(Some(FewShot { banking77_8shot: mean.estimate, banking77_8shot_interval: interval, fewshot }))
+    let mean = |name: &str| {
+        let all: Vec<f64> = fewshot.iter().filter_map(|draw| draw.accuracy.get(name).copied()).collect();
+        let mean = understudy_stats::mean::mean(&all, 0.95);
+        (mean.estimate, (all.len() > 1).then_some([mean.low, mean.high]))
+    };
+    let (alone, with) = (mean("fewshot"), mean("unlabelled"));
+    Ok(Some(FewShot {
+        banking77_8shot: alone.0,
+        banking77_8shot_interval: alone.1,
+        banking77_8shot_unlabelled: with.0,
+        banking77_8shot_unlabelled_interval: with.1,
+        fewshot,
+    }))
 }
 
 /// Some texts of each label.
@@ -82,14 +93,33 @@ fn drawn(train: &[Example], seed: u64) -> Vec<Example> {
     drawn
 }
 
-fn one(method: &str, file: &Path, test: &str, tmp: &Path, models: &Path, seed: u64) -> Result<f64> {
-    let out = tmp.join(format!("{method}-{seed}"));
-    let path = |path: &Path| path.display().to_string();
-    let (data, dir, models_dir, seed) = (path(file), path(&out), path(models), seed.to_string());
-    let start = ["--models-dir", &models_dir, "adapt", "finetune", "--method", method, "--test-share", "0"];
-    let more = ["--seed", &seed, "--data", &data, "--out", &dir];
-    // Five passes over six hundred texts are no fine-tuning.
-    let longer = if method == "full" { &["--epochs", "20"][..] } else { &[] };
-    process::run(tmp, &[&start[..], &more, longer].concat())?;
-    Ok(100.0 * super::compress::number(&super::quality::judge(&dir, test, &[], &models_dir, tmp)?, "accuracy")?)
+/// Where one draw is trained and judged.
+struct Ground<'a> {
+    tmp: &'a Path,
+    models: &'a Path,
+    /// The test file.
+    judged: &'a str,
+    seed: u64,
+}
+
+impl Ground<'_> {
+    /// Accuracy of a method in per cent.
+    fn one(&self, (name, method): (&str, &str), file: &Path, texts: Option<&Path>) -> Result<f64> {
+        let path = |path: &Path| path.display().to_string();
+        let (data, models) = (path(file), path(self.models));
+        let dir = path(&self.tmp.join(format!("{name}-{}", self.seed)));
+        let (seed, texts) = (self.seed.to_string(), texts.map(path));
+        let start = ["--models-dir", &models, "adapt", "finetune", "--method", method, "--test-share", "0"];
+        let mut args = [&start[..], &["--seed", &seed, "--data", &data, "--out", &dir]].concat();
+        if let Some(texts) = &texts {
+            args.extend(["--unlabelled", texts]);
+        }
+        // Five passes over six hundred texts are no fine-tuning.
+        if method == "full" {
+            args.extend(["--epochs", "20"]);
+        }
+        process::run(self.tmp, &args)?;
+        let judged = super::quality::judge(&dir, self.judged, &[], &models, self.tmp)?;
+        Ok(100.0 * super::compress::number(&judged, "accuracy")?)
+    }
 }

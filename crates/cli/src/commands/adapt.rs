@@ -115,6 +115,10 @@ pub(crate) struct FinetuneArgs {
     /// Marked texts that only measure (--task extract)
     #[arg(long, value_name = "FILE", requires = "data")]
     test: Option<PathBuf>,
+    /// Texts without labels, such as recorded traffic, that the examples' labels are spread to (fewshot); labels in it are
+    /// not read
+    #[arg(long, value_name = "FILE", requires = "data")]
+    unlabelled: Option<PathBuf>,
     /// Number type of the encoder
     #[arg(long, value_enum, default_value_t = DtypeArg::Int8)]
     dtype: DtypeArg,
@@ -234,7 +238,13 @@ async fn finetune(args: FinetuneArgs, context: &Context) -> Result<()> {
             Material::Lists(data) => return multilabel::run(*data, &args, context).await,
         },
     };
-    let options = options(&args, context, now);
+    let mut options = options(&args, context, now);
+    if let Some(file) = &args.unlabelled {
+        if args.method != Some(Method::Fewshot) {
+            return Err(Error::invalid("train: --unlabelled goes with --method fewshot").with_param("unlabelled"));
+        }
+        options.unlabelled = rows::read_texts(file, args.text.as_deref())?;
+    }
     let bar = terminal::progress(0, "embedding");
     let trained = match (&args.data, &args.task) {
         (Some(_), _) => {
@@ -347,6 +357,7 @@ fn summary(trained: &Trained) -> serde_json::Value {
         "embedding_s": trained.embedding.as_secs_f64(),
         "fitting_s": trained.fitting.as_secs_f64(),
         "samples": trained.examples,
+        "unlabelled": trained.artifact.manifest().unlabelled.as_ref().map_or(0, |texts| texts.texts),
         "samples_per_s": trained.examples as f64 / seconds.max(1e-9),
         "duplicates": trained.duplicates,
         "conflicts": trained.conflicts.len(),

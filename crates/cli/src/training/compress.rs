@@ -260,6 +260,7 @@ pub(crate) async fn write(subject: Subject, compressed: Compressed, writing: Wri
             seed: manifest.seed,
             parent: Some(subject.artifact.hash().to_owned()),
             compression: Some(compression),
+            unlabelled: manifest.unlabelled.clone(),
             created: writing.created,
         };
         let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);

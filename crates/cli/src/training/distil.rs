@@ -140,6 +140,7 @@ pub(crate) async fn to_static(
             base,
             body: Body::Static,
             method: "static",
+            unlabelled: None,
             files,
             dtype: Dtype::F32,
             max_tokens: u32::try_from(max_tokens).unwrap_or(u32::MAX),

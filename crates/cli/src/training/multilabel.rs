@@ -153,6 +153,7 @@ fn fit(rows: Vec<Row>, options: TrainOptions, dir: &Path, bar: &ProgressBar) -> 
         seed: options.seed,
         parent: options.parent.clone(),
         compression: None,
+        unlabelled: None,
         created: options.created,
     };
     let artifact = artifact::write(dir, &fitted, provenance, options.existing)?;

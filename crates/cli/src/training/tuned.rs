@@ -123,8 +123,8 @@ pub(super) async fn train(
         let probabilities = test.map(|row| Ok(fitted.head.predict(embeddings.row(row))?.probabilities));
         let probabilities = probabilities.collect::<Result<Vec<_>>>()?;
         let method = if options.method == Method::Lora { "lora" } else { "full" };
-        let (body, dtype) = (Body::Encoder, options.dtype);
-        let product = Product { fitted, unseen, base, body, method, files, dtype, max_tokens, pooling };
+        let (body, dtype, unlabelled) = (Body::Encoder, options.dtype, None);
+        let product = Product { fitted, unseen, base, body, method, unlabelled, files, dtype, max_tokens, pooling };
         finish(material, options, product, &probabilities, &dir, (embedding, fitting))
     })
     .await?;

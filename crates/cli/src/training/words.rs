@@ -40,6 +40,7 @@ pub(super) async fn train(examples: Vec<Example>, options: TrainOptions, dir: &P
             base: BaseModel { name: ModelName::from(NO_BASE), hash: sha256_hex(&file) },
             body: Body::Words,
             method: "words",
+            unlabelled: None,
             files: [(FILE.to_owned(), file)].into(),
             dtype: Dtype::F32,
             max_tokens: ALL_TOKENS,

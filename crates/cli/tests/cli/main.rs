@@ -5,6 +5,7 @@ mod cascading;
 mod certifying;
 mod comparing;
 mod configuring;
+mod fewshot;
 mod gating;
 mod judging;
 mod labelling;

@@ -213,8 +213,20 @@ pub struct Manifest {
     /// What compressing it lost; `None` when it is as it was trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<Compression>,
+    /// Texts without labels that it learned from too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unlabelled: Option<Unlabelled>,
     /// When it was written. Not part of the hash.
     pub created: Timestamp,
+}
+
+/// Texts without labels that training made use of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unlabelled {
+    /// How many.
+    pub texts: u64,
+    /// SHA-256 over their hashes, sorted.
+    pub hash: String,
 }
 
 fn head_method() -> String {

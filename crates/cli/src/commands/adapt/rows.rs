@@ -50,3 +50,8 @@ fn open(file: &Path, text: Option<&str>, label: Option<&str>) -> Result<Dataset>
 pub(super) fn read_examples(file: &Path, text: Option<&str>, label: Option<&str>) -> Result<Vec<Example>> {
     open(file, text, label)?.examples()
 }
+
+/// The texts of a file, whatever else is in it.
+pub(super) fn read_texts(file: &Path, text: Option<&str>) -> Result<Vec<String>> {
+    Ok(open(file, text, None)?.rows.into_iter().map(|row| row.text).collect())
+}
