@@ -19,6 +19,7 @@ mod options;
 mod parameters;
 mod readout;
 mod save;
+mod second;
 
 pub use batch::{Batch, Example, Target};
 pub use forward::Pass;
@@ -31,6 +32,7 @@ pub use options::{HeadShape, NetworkOptions, Noise, Scope};
 pub use parameters::{Gradients, Kind, Parameter};
 pub use readout::Level;
 pub(crate) use save::folder_files;
+pub use second::SecondHead;
 
 #[cfg(test)]
 mod tests;

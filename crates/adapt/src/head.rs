@@ -173,19 +173,34 @@ impl CheckedHeadParams {
     /// # Errors
     /// As [`CheckedHeadParams::fit`].
     pub fn fit_and_keep(&self, data: Labelled<'_>) -> Result<(FittedHead, Unseen)> {
+        self.fit_to_shares(data, &[])
+    }
+
+    /// As [`CheckedHeadParams::fit_and_keep`], learning how likely each class of an example is where `shares` says so (one
+    /// entry for each example, or none at all). What was held out is judged by the labels.
+    ///
+    /// # Errors
+    /// As [`CheckedHeadParams::fit`]; `Invalid` too when shares are no distribution over the classes.
+    pub fn fit_to_shares(&self, data: Labelled<'_>, shares: &[Option<Vec<f32>>]) -> Result<(FittedHead, Unseen)> {
         let (n, classes) = (data.embeddings.rows(), data.classes.len());
         if data.labels.len() != n || data.places.len() != n {
             return Err(Error::invalid("fit head: embeddings, labels and places differ in number"));
         }
         check_labels(data.labels, classes)?;
+        check_shares(shares, n, classes)?;
         let rule = Rule { steps: &self.0.c, patience: self.0.patience, all_folds_below: self.0.cross_fit_below };
         let chosen = cross_fit(data.labels, data.places, rule, |rest, out, show| {
             let (train, test) = (data.embeddings.select(rest), data.embeddings.select(out));
             let labels: Vec<usize> = rest.iter().map(|&i| data.labels[i]).collect();
+            let shares = shares_of(shares, rest.iter().copied());
             let blocks = Blocks::new(&train);
             let mut x = vec![0.0; classes * (train.columns() + 1)];
             for &c in &self.0.c {
-                self.solve(&mut x, &blocks, &labels, classes, c);
+                self.solve(
+                    &mut x,
+                    &Examples { blocks: &blocks, labels: &labels, shares: &shares, weights: None, classes },
+                    c,
+                );
                 let logits = logits(&x, &test, classes);
                 if show(logits.chunks_exact(classes).map(<[f64]>::to_vec).collect()).is_break() {
                     break;
@@ -196,17 +211,36 @@ impl CheckedHeadParams {
         let mut x = vec![0.0; classes * (data.embeddings.columns() + 1)];
         let blocks = Blocks::new(data.embeddings);
         let c = chosen.path[chosen.step].c;
-        self.solve(&mut x, &blocks, data.labels, classes, c);
+        let shares = shares_of(shares, 0..n);
+        let all = Examples { blocks: &blocks, labels: data.labels, shares: &shares, weights: None, classes };
+        self.solve(&mut x, &all, c);
         let (weights, bias) = narrow(&x, classes);
         let head = Head::new(data.classes.to_vec(), weights, bias, chosen.temperature)?;
         Ok(FittedHead::of(head, n, chosen))
     }
 
     /// Moves `x` (weights, then biases) to the minimum for one C.
-    fn solve(&self, x: &mut [f64], embeddings: &Blocks<'_>, labels: &[usize], classes: usize, c: f64) {
+    fn solve(&self, x: &mut [f64], examples: &Examples<'_>, c: f64) {
         let limits = Limits { tolerance: self.0.tolerance, max_iterations: self.0.max_iterations };
-        softmax::solve(x, &Examples { blocks: embeddings, labels, weights: None, classes }, c, limits);
+        softmax::solve(x, examples, c, limits);
     }
+}
+
+/// The shares of some examples; empty where there are none at all.
+pub(crate) fn shares_of(shares: &[Option<Vec<f32>>], rows: impl Iterator<Item = usize>) -> Vec<Option<&[f32]>> {
+    if shares.is_empty() { Vec::new() } else { rows.map(|i| shares[i].as_deref()).collect() }
+}
+
+/// Shares are a distribution over the classes, for each example or for none.
+pub(crate) fn check_shares(shares: &[Option<Vec<f32>>], n: usize, classes: usize) -> Result<()> {
+    let fine = |shares: &Vec<f32>| {
+        let whole: f64 = shares.iter().map(|p| f64::from(*p)).sum();
+        shares.len() == classes && shares.iter().all(|p| (0.0..=1.0).contains(p)) && (whole - 1.0).abs() < 1e-3
+    };
+    if (shares.is_empty() || shares.len() == n) && shares.iter().flatten().all(fine) {
+        return Ok(());
+    }
+    Err(Error::invalid("fit head: shares must be one distribution over the classes for each example"))
 }
 
 /// Every label has a name, and there are two to tell apart.

@@ -9,6 +9,8 @@ pub(crate) struct Examples<'a> {
     pub(crate) blocks: &'a Blocks<'a>,
     /// Class of each, below `classes`.
     pub(crate) labels: &'a [usize],
+    /// How likely each class of an example is, for those whose target is a distribution; empty where none is.
+    pub(crate) shares: &'a [Option<&'a [f32]>],
     /// Weight of each; all count 1 where there is none.
     pub(crate) weights: Option<&'a [f32]>,
     /// Number of classes.
@@ -19,7 +21,7 @@ pub(crate) struct Examples<'a> {
 /// so that tolerances mean the same for any number of examples. Biases are not penalised. Starts where `x` stands.
 /// Returns the number of steps.
 pub(crate) fn solve(x: &mut [f64], examples: &Examples<'_>, c: f64, limits: Limits) -> usize {
-    let Examples { blocks, labels, weights, classes } = *examples;
+    let Examples { blocks, labels, shares, weights, classes } = *examples;
     let total = weights.map_or(labels.len() as f64, |w| w.iter().copied().map(f64::from).sum());
     let scale = 1.0 / total;
     let l2 = scale / c;
@@ -28,7 +30,11 @@ pub(crate) fn solve(x: &mut [f64], examples: &Examples<'_>, c: f64, limits: Limi
         let (loss, of_weights, of_bias) = blocks.gradient(&of_class, &bias, |row, scores| {
             // Log loss and softmax share the exponentials, which are most of the work beside the products.
             let greatest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let gap = f64::from(scores[labels[row]] - greatest);
+            let shares = shares.get(row).copied().flatten();
+            let gap = match shares {
+                None => f64::from(scores[labels[row]] - greatest),
+                Some(shares) => scores.iter().zip(shares).map(|(z, q)| f64::from(q * (z - greatest))).sum(),
+            };
             let mut sum = 0.0;
             for score in scores.iter_mut() {
                 *score = (*score - greatest).exp();
@@ -37,7 +43,10 @@ pub(crate) fn solve(x: &mut [f64], examples: &Examples<'_>, c: f64, limits: Limi
             let weight = weights.map_or(1.0, |w| w[row]);
             let scale = weight * narrow_one(1.0 / sum);
             scores.iter_mut().for_each(|score| *score *= scale);
-            scores[labels[row]] -= weight;
+            match shares {
+                None => scores[labels[row]] -= weight,
+                Some(shares) => scores.iter_mut().zip(shares).for_each(|(score, q)| *score -= weight * q),
+            }
             f64::from(weight) * (sum.ln() - gap)
         });
         let (g_weights, g_bias) = g.split_at_mut(of_weights.len());

@@ -6,7 +6,7 @@
 
 use crate::{
     cross_fit::{Rule, Unseen, cross_fit},
-    head::{FittedHead, check_labels},
+    head::{FittedHead, check_labels, check_shares, shares_of},
     split::Place,
 };
 use safetensors::tensor::{Dtype as TensorType, TensorView};
@@ -116,11 +116,26 @@ impl CheckedWordsParams {
     /// `Invalid` when the lengths differ, a label is out of range or there are fewer than two classes with examples;
     /// `Data` when no term is in several texts.
     pub fn fit(&self, data: LabelledTexts<'_>, seed: Seed) -> Result<FittedWords> {
+        self.fit_to_shares(data, &[], seed)
+    }
+
+    /// As [`CheckedWordsParams::fit`], learning how likely each class of a text is where `shares` says so (one entry for
+    /// each text, or none at all). What was held out is judged by the labels.
+    ///
+    /// # Errors
+    /// As [`CheckedWordsParams::fit`]; `Invalid` too when shares are no distribution over the classes.
+    pub fn fit_to_shares(
+        &self,
+        data: LabelledTexts<'_>,
+        shares: &[Option<Vec<f32>>],
+        seed: Seed,
+    ) -> Result<FittedWords> {
         let (n, classes) = (data.texts.len(), data.classes.len());
         if data.labels.len() != n || data.places.len() != n {
             return Err(Error::invalid("fit words: texts, labels and places differ in number"));
         }
         check_labels(data.labels, classes)?;
+        check_shares(shares, n, classes)?;
         let seed = seed.derive("words").0;
         let rule = Rule { steps: &self.0.c, patience: self.0.patience, all_folds_below: self.0.cross_fit_below };
         let limits = Limits { tolerance: self.0.tolerance, most_passes: self.0.most_passes };
@@ -128,7 +143,8 @@ impl CheckedWordsParams {
             let (ngrams, train) = self.rows(rest.iter().map(|&i| data.texts[i]), classes)?;
             let labels: Vec<usize> = rest.iter().map(|&i| data.labels[i]).collect();
             let test: Vec<Sparse> = out.iter().map(|&i| ngrams.vector(data.texts[i])).collect();
-            let mut fit = Maxent::new(&train, ngrams.width(), &labels, classes, seed);
+            let fit = Maxent::new(&train, ngrams.width(), &labels, classes, seed);
+            let mut fit = taught(fit, &shares_of(shares, rest.iter().copied()));
             let mut scores = vec![0.0; classes];
             for &c in &self.0.c {
                 fit.solve(c, limits);
@@ -143,7 +159,8 @@ impl CheckedWordsParams {
             Ok::<_, Error>(())
         })?;
         let (ngrams, train) = self.rows(data.texts.iter().copied(), classes)?;
-        let mut fit = Maxent::new(&train, ngrams.width(), data.labels, classes, seed);
+        let fit = Maxent::new(&train, ngrams.width(), data.labels, classes, seed);
+        let mut fit = taught(fit, &shares_of(shares, 0..n));
         fit.solve(chosen.path[chosen.step].c, limits);
         let (weights, bias) = fit.weights();
         let head = Head::new(data.classes.to_vec(), weights, bias, chosen.temperature)?;
@@ -164,6 +181,10 @@ impl CheckedWordsParams {
         let rows = texts.map(|text| ngrams.vector(text)).collect();
         Ok((ngrams, rows))
     }
+}
+
+fn taught<'a>(fit: Maxent<'a>, shares: &[Option<&[f32]>]) -> Maxent<'a> {
+    if shares.is_empty() { fit } else { fit.to_shares(shares) }
 }
 
 /// The bytes of [`words::FILE`] for an artifact's `files`.

@@ -35,9 +35,8 @@ fn train(checkpoint: &Path, pause: Duration) -> String {
     let scope = Scope::Full { words: false, frozen_layers: 0 };
     let network = Network::load(&folder, &NetworkOptions { scope, head, seed: Seed(1) });
     let network = network.expect("the folder holds an encoder");
-    let text = |i: u32| Example {
-        windows: vec![(0..5 + i % 7).map(|j| 4 + (i * i + 3 * j) % 24).collect()],
-        target: Target::Class((i % 2) as usize),
+    let text = |i: u32| {
+        Example::new(vec![(0..5 + i % 7).map(|j| 4 + (i * i + 3 * j) % 24).collect()], Target::Class((i % 2) as usize))
     };
     let examples: Vec<Example> = (0..64).map(text).collect();
     let (held_out, learn) = examples.split_at(16);

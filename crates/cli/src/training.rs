@@ -13,6 +13,7 @@ pub(crate) mod multilabel;
 pub(crate) mod pruned;
 mod run;
 pub(crate) mod shrink;
+pub(crate) mod taught;
 pub(crate) mod tuned;
 pub(crate) mod whole;
 mod words;
@@ -83,6 +84,8 @@ pub(crate) struct TrainOptions {
     pub(crate) max_tokens: u32,
     /// Share of the examples that only measure.
     pub(crate) test_share: f64,
+    /// What a teacher said beside the labels.
+    pub(crate) taught: taught::Taught,
     /// How to fit a head on an encoder.
     pub(crate) params: HeadParams,
     /// How to train an encoder; `None` for what suits the method.
@@ -114,6 +117,7 @@ impl Default for TrainOptions {
             dtype: Dtype::Int8,
             max_tokens: 256,
             test_share: 0.1,
+            taught: taught::Taught::default(),
             params: HeadParams::default(),
             tuning: None,
             out_of_scope: None,
@@ -131,7 +135,7 @@ impl TrainOptions {
     /// Where a training with these options keeps its state.
     fn checkpoint(&self, dir: &Path, material: &Material, base: &str) -> PathBuf {
         let Self { method, tuning, seed, max_tokens, test_share, .. } = self;
-        let data = material.cleaned.data_hash();
+        let data = self.taught.hash(material.cleaned.data_hash());
         run::checkpoint_path(dir, &format!("{data} {base} {method:?} {tuning:?} {} {max_tokens} {test_share}", seed.0))
     }
 }
@@ -201,6 +205,13 @@ impl Material {
         };
         of.iter().map(label).collect()
     }
+
+    /// How likely each class is, where a teacher said so; empty when it said so of none.
+    fn shares(&self, of: &[usize], taught: &taught::Taught) -> Vec<Option<Vec<f32>>> {
+        let share = |&i: &usize| taught.shares(&self.cleaned.examples[i].text, &self.split.classes);
+        let all: Vec<_> = of.iter().map(share).collect();
+        if all.iter().any(Option::is_some) { all } else { Vec::new() }
+    }
 }
 
 /// A fitted model of any method, before it is measured and written.
@@ -258,7 +269,7 @@ fn finish(
         max_tokens: product.max_tokens,
         pooling: product.pooling,
         metrics,
-        data_hash: material.cleaned.data_hash(),
+        data_hash: options.taught.hash(material.cleaned.data_hash()),
         seed: options.seed,
         parent: options.parent,
         compression: None,
@@ -310,12 +321,14 @@ pub(crate) async fn train_head(
     let dir = dir.to_owned();
     heavy("fit head", move || {
         let labels = material.labels(&material.split.learn);
-        let (fitted, unseen) = params.fit_and_keep(Labelled {
+        let data = Labelled {
             embeddings: &embeddings.select(&material.split.learn),
             labels: &labels,
             places: &material.split.places,
             classes: &material.split.classes,
-        })?;
+        };
+        let shares = material.shares(&material.split.learn, &options.taught);
+        let (fitted, unseen) = params.fit_to_shares(data, &shares)?;
         let probabilities = |&i: &usize| Ok(fitted.head.predict(embeddings.row(i))?.probabilities);
         let probabilities = material.split.test.iter().map(probabilities).collect::<Result<Vec<_>>>()?;
         let product = Product {

@@ -28,7 +28,9 @@ pub use causal::CausalAttention;
 pub use contrast::supervised_contrast;
 pub use dropout::Dropout;
 pub use embedding::{gather_rows, scatter_add_rows};
-pub use loss::{Loss, binary_cross_entropy, cross_entropy, kl_to_teacher, squared_error};
+pub use loss::{
+    Loss, binary_cross_entropy, cross_entropy, cross_entropy_to_shares, kl_to_teacher, shares_weight, squared_error,
+};
 pub use norm::{NormBackward, NormForward};
 pub use product::{Mat, Output, Packed, ProductOptions, Right, product};
 pub use rms::{rms_backward, rms_forward, scale_columns};

@@ -2,7 +2,7 @@
 //! (Shalev-Shwartz & Zhang, *Stochastic Dual Coordinate Ascent*, 2013; Yu, Huang & Lin, *Dual coordinate descent methods
 //! for logistic regression and maximum entropy models*, 2011).
 //!
-//! Every example holds a distribution q over the classes, and W = C · Σ (y − q) xᵀ. A step moves one q towards the
+//! Every example holds a distribution q over the classes, and W = C · Σ (y − q) xᵀ, y being its class, or a distribution. A step moves one q towards the
 //! model's own prediction p, as far as the dual rises along that line. At the solution all q equal their p; until then
 //! C · Σ KL(q ‖ p) is the duality gap, an upper limit of what the objective is off. Nothing has to be tuned, and the
 //! memory is one number for each weight, where a quasi-Newton method keeps twenty.
@@ -27,6 +27,8 @@ pub struct Limits {
 pub struct Maxent<'a> {
     rows: &'a [Sparse],
     labels: &'a [usize],
+    /// Distributions to learn in place of labels: what `q` starts from.
+    targets: Option<Vec<f32>>,
     classes: usize,
     /// Squared length of each row, the constant for the bias included.
     squares: Vec<f32>,
@@ -55,6 +57,7 @@ impl<'a> Maxent<'a> {
         Self {
             rows,
             labels,
+            targets: None,
             classes,
             squares: rows.iter().map(|row| 1.0 + row.iter().map(|(_, x)| x * x).sum::<f32>()).collect(),
             q,
@@ -63,6 +66,23 @@ impl<'a> Maxent<'a> {
             order: (0..rows.len()).collect(),
             rng: ChaCha8Rng::seed_from_u64(seed),
         }
+    }
+
+    /// Learns how likely each class of a row is, where `shares` says so, in place of its label. Before the first
+    /// [`Maxent::solve`].
+    ///
+    /// # Panics
+    /// When there is not one entry for each row, or one is not as long as there are classes.
+    #[must_use]
+    pub fn to_shares(mut self, shares: &[Option<&[f32]>]) -> Self {
+        assert!(shares.len() == self.rows.len(), "an entry for each row");
+        for (q, shares) in self.q.chunks_exact_mut(self.classes).zip(shares) {
+            if let Some(shares) = shares {
+                q.copy_from_slice(shares);
+            }
+        }
+        self.targets = Some(self.q.clone());
+        self
     }
 
     /// Moves to the minimum for one C > 0, from where it stands. Returns the passes that were made.
@@ -139,12 +159,15 @@ impl<'a> Maxent<'a> {
     #[must_use]
     pub fn objective(&self) -> f64 {
         let mut z = vec![0.0; self.classes];
-        let loss = |(row, label): (&Sparse, &usize)| {
+        let loss = |(i, row): (usize, &Sparse)| {
             scores(&self.weights, row, &mut z);
             log_softmax(&mut z);
-            -f64::from(z[*label])
+            match &self.targets {
+                None => -f64::from(z[self.labels[i]]),
+                Some(y) => -y[i * self.classes..].iter().zip(&z).map(|(y, z)| f64::from(y * z)).sum::<f64>(),
+            }
         };
-        let losses: f64 = self.rows.iter().zip(self.labels).map(loss).sum();
+        let losses: f64 = self.rows.iter().enumerate().map(loss).sum();
         0.5 * self.weights.iter().map(|w| f64::from(*w) * f64::from(*w)).sum::<f64>() + f64::from(self.c) * losses
     }
 }
@@ -217,21 +240,21 @@ mod tests {
     }
 
     /// The same minimum by L-BFGS on dense vectors.
-    fn reference(rows: &[Sparse], labels: &[usize], features: usize, classes: usize, c: f64) -> f64 {
+    fn reference(rows: &[Sparse], y: &[Vec<f32>], features: usize, classes: usize, c: f64) -> f64 {
         let mut x = vec![0.0; (features + 1) * classes];
         let at = |place: usize, class: usize| place * classes + class;
         let mut value = 0.0;
         lbfgs::minimise(&mut x, lbfgs::Limits { tolerance: 1e-9, max_iterations: 2000 }, |x, g| {
             g.copy_from_slice(x);
             value = 0.5 * x.iter().map(|x| x * x).sum::<f64>();
-            for (row, &label) in rows.iter().zip(labels) {
+            for (row, y) in rows.iter().zip(y) {
                 let full = || row.iter().map(|&(p, v)| (p as usize, f64::from(v))).chain([(features, 1.0)]);
                 let z: Vec<f64> =
                     (0..classes).map(|class| full().map(|(p, v)| v * x[at(p, class)]).sum::<f64>()).collect();
                 let sum: f64 = z.iter().map(|z| z.exp()).sum();
-                value += c * (sum.ln() - z[label]);
+                value += c * (sum.ln() - z.iter().zip(y).map(|(z, y)| z * f64::from(*y)).sum::<f64>());
                 for class in 0..classes {
-                    let slope = c * (z[class].exp() / sum - f64::from(u8::from(class == label)));
+                    let slope = c * (z[class].exp() / sum - f64::from(y[class]));
                     full().for_each(|(p, v)| g[at(p, class)] += v * slope);
                 }
             }
@@ -244,12 +267,24 @@ mod tests {
     fn finds_the_minimum_that_lbfgs_finds_along_the_whole_path() {
         for (features, classes) in [(30_u32, 2), (40, 7)] {
             let (rows, labels) = problem(210, features, classes);
-            let mut fit = Maxent::new(&rows, features as usize, &labels, classes, 1);
-            for c in [0.1, 1.0, 10.0] {
-                fit.solve(c, Limits { tolerance: 1e-6, most_passes: 2000 });
-                let want = reference(&rows, &labels, features as usize, classes, c);
-                let off = fit.objective() / want - 1.0;
-                assert!(off.abs() < 1e-3, "C = {c}, {classes} classes: {off}");
+            let one = |label: usize| (0..classes).map(|class| f32::from(u8::from(class == label))).collect::<Vec<_>>();
+            let hard: Vec<Vec<f32>> = labels.iter().map(|label| one(*label)).collect();
+            // A third of the rows says how likely each class is.
+            let mut mixed = hard.clone();
+            for (i, y) in mixed.iter_mut().enumerate().filter(|(i, _)| i % 3 == 0) {
+                y.fill(0.3 / classes as f32);
+                y[i % classes] += 0.7;
+            }
+            let shares: Vec<Option<&[f32]>> =
+                mixed.iter().enumerate().map(|(i, y)| (i % 3 == 0).then_some(&y[..])).collect();
+            let new = || Maxent::new(&rows, features as usize, &labels, classes, 1);
+            for (y, mut fit) in [(&hard, new()), (&mixed, new().to_shares(&shares))] {
+                for c in [0.1, 1.0, 10.0] {
+                    fit.solve(c, Limits { tolerance: 1e-6, most_passes: 2000 });
+                    let want = reference(&rows, y, features as usize, classes, c);
+                    let off = fit.objective() / want - 1.0;
+                    assert!(off.abs() < 1e-3, "C = {c}, {classes} classes: {off}");
+                }
             }
         }
     }

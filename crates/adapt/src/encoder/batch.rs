@@ -7,6 +7,8 @@ use crate::encoder::objective::Objective;
 pub enum Target {
     /// One class.
     Class(usize),
+    /// A distribution over the classes: how likely each is, as several answers or a teacher's probabilities say.
+    Shares(Vec<f32>),
     /// One number in [0, 1] for each label (multi-label), or a teacher's probability of each class.
     Labels(Vec<f32>),
     /// One number for each output (regression).
@@ -22,9 +24,18 @@ pub struct Example {
     pub windows: Vec<Vec<u32>>,
     /// What it should come out as.
     pub target: Target,
+    /// What a second head learns from it ([`crate::encoder::SecondHead`]): the columns that are 1, ascending; `None` where
+    /// nothing is known.
+    pub second: Option<Vec<u32>>,
 }
 
 impl Example {
+    /// A text of one or several windows and its target, with nothing for a second head.
+    #[must_use]
+    pub fn new(windows: Vec<Vec<u32>>, target: Target) -> Self {
+        Self { windows, target, second: None }
+    }
+
     /// Number of tokens of all windows.
     #[must_use]
     pub fn tokens(&self) -> usize {

@@ -81,6 +81,9 @@ impl Guide {
     /// # Errors
     /// `Invalid` when its shape is another.
     pub(crate) fn fits(&self, network: &Network) -> Result<()> {
+        if network.readout.second.is_some() {
+            return Err(Error::invalid("follow a teacher: a network with a second head cannot"));
+        }
         let same = |of: fn(&Network) -> usize| of(&self.teacher) == of(network);
         if self.layers.len() == network.layers() && same(Network::width) && same(Network::outputs) {
             return Ok(());

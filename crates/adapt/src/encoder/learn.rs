@@ -30,7 +30,7 @@ impl Network {
         self.readout.forward(&self.parameters, batch, states, noise.and_then(Noise::head), read);
     }
 
-    /// The loss of a batch (sum over its examples) without dropout.
+    /// The loss of a batch (sum over its examples) without dropout and without a second head's.
     pub fn loss(&self, batch: &Batch<'_>, objective: &Objective, pass: &mut Pass) -> Loss {
         self.run(batch, None, pass);
         if let Objective::Contrast { temperature, .. } = objective {
@@ -41,7 +41,7 @@ impl Network {
         objective.loss(batch, &read.outputs, self.outputs(), 0.0, sized(&mut read.grad, n))
     }
 
-    /// Adds the gradient of `scale` times the loss of a batch to `gradients` and returns the loss.
+    /// Adds the gradient of `scale` times the loss of a batch to `gradients` and returns the loss, a second head's included.
     pub fn loss_and_gradients(
         &self,
         batch: &Batch<'_>,
@@ -60,7 +60,10 @@ impl Network {
             return loss;
         }
         let n = read.outputs.len();
-        let loss = objective.loss(batch, &read.outputs, self.outputs(), scale, sized(&mut read.grad, n));
+        let mut loss = objective.loss(batch, &read.outputs, self.outputs(), scale, sized(&mut read.grad, n));
+        if let Some(second) = &self.readout.second {
+            loss.sum += second.loss(&self.parameters, batch, scale, read);
+        }
         self.backward_all(batch, noise, None, pass, gradients);
         loss
     }
@@ -100,7 +103,7 @@ impl Network {
 fn contrast(batch: &Batch<'_>, temperature: f64, scale: f64, read: &mut Read) -> Loss {
     let class = |example: &&Example| match &example.target {
         Target::Class(class) => *class,
-        Target::Labels(_) | Target::Values(_) | Target::Tokens(_) => usize::MAX,
+        Target::Shares(_) | Target::Labels(_) | Target::Values(_) | Target::Tokens(_) => usize::MAX,
     };
     let classes: Vec<usize> = batch.examples.iter().map(class).collect();
     let n = read.vectors.len();

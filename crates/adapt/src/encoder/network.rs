@@ -242,6 +242,14 @@ impl Network {
         if matches!(objective, Objective::Contrast { .. }) && self.level() != Level::UnitVector {
             return wrong("contrast needs a head that reads vectors of unit length".to_owned());
         }
+        if let Some(columns) = &example.second {
+            let of = self.readout.second.map_or(0, |second| second.linear.outputs);
+            if columns.iter().any(|column| *column as usize >= of) || matches!(objective, Objective::Contrast { .. }) {
+                return wrong(format!(
+                    "what its second head is to learn does not fit {of} outputs and this kind of training"
+                ));
+            }
+        }
         if let Target::Tokens(classes) = &example.target
             && (self.level() != Level::Tokens || classes.len() != example.tokens())
         {

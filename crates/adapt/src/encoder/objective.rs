@@ -1,6 +1,6 @@
 //! What training minimises.
 
-use crate::encoder::batch::{Batch, Target};
+use crate::encoder::batch::{Batch, Example, Target};
 use serde::{Deserialize, Serialize};
 use understudy_kernels::train::{self, Loss};
 
@@ -8,7 +8,8 @@ use understudy_kernels::train::{self, Loss};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Objective {
-    /// Softmax cross-entropy: one class for each text, or for each token.
+    /// Softmax cross-entropy: one class for each text, or for each token; or how likely each class of a text is. Texts
+    /// with a class and texts with shares may be mixed.
     Classes {
         /// Share of the target that is spread over all classes, in [0, 1).
         smoothing: f64,
@@ -43,6 +44,11 @@ impl Objective {
     pub fn accepts(&self, target: &Target, outputs: usize) -> bool {
         match (self, target) {
             (Self::Classes { .. } | Self::Contrast { .. }, Target::Class(class)) => *class < outputs,
+            (Self::Classes { .. }, Target::Shares(shares)) => {
+                let whole = shares.iter().map(|p| f64::from(*p)).sum::<f64>();
+                let each = shares.iter().all(|p| (0.0..=1.0).contains(p));
+                shares.len() == outputs && each && (whole - 1.0).abs() < 1e-3
+            }
             (Self::Classes { .. }, Target::Tokens(classes)) => classes.iter().flatten().all(|class| *class < outputs),
             (Self::Teacher { .. } | Self::Labels { .. }, Target::Labels(labels)) => {
                 labels.len() == outputs && labels.iter().all(|p| (0.0..=1.0).contains(p))
@@ -59,6 +65,7 @@ impl Objective {
         let of = |class: &usize| weights.get(*class).map_or(1.0, |w| f64::from(*w));
         match target {
             Target::Class(class) => of(class),
+            Target::Shares(shares) => train::shares_weight(shares, weights),
             Target::Tokens(classes) => classes.iter().flatten().map(of).sum(),
             Target::Labels(_) | Target::Values(_) => 1.0,
         }
@@ -75,17 +82,34 @@ impl Objective {
     ) -> Loss {
         let numbers = || -> Vec<f32> {
             let of = |target: &'_ Target| match target {
-                Target::Labels(x) | Target::Values(x) => x.clone(),
+                Target::Shares(x) | Target::Labels(x) | Target::Values(x) => x.clone(),
                 Target::Class(_) | Target::Tokens(_) => Vec::new(),
             };
             batch.examples.iter().flat_map(|example| of(&example.target)).collect()
         };
+        let soft = |example: &&Example| matches!(example.target, Target::Shares(_));
         match self {
+            Self::Classes { smoothing, weights } if batch.examples.iter().any(soft) => {
+                let rows = outputs.chunks_exact(columns).zip(grad.chunks_exact_mut(columns));
+                let mut loss = Loss::default();
+                for ((row, grad), example) in rows.zip(&batch.examples) {
+                    loss += match &example.target {
+                        Target::Shares(shares) => {
+                            train::cross_entropy_to_shares(row, shares, columns, weights, *smoothing, scale, grad)
+                        }
+                        Target::Class(class) => {
+                            train::cross_entropy(row, &[Some(*class)], weights, *smoothing, scale, grad)
+                        }
+                        Target::Labels(_) | Target::Values(_) | Target::Tokens(_) => Loss::default(),
+                    };
+                }
+                loss
+            }
             Self::Classes { smoothing, weights } => {
                 let of = |target: &'_ Target| match target {
                     Target::Class(class) => vec![Some(*class)],
                     Target::Tokens(classes) => classes.clone(),
-                    Target::Labels(_) | Target::Values(_) => Vec::new(),
+                    Target::Shares(_) | Target::Labels(_) | Target::Values(_) => Vec::new(),
                 };
                 let targets: Vec<_> = batch.examples.iter().flat_map(|example| of(&example.target)).collect();
                 train::cross_entropy(outputs, &targets, weights, *smoothing, scale, grad)

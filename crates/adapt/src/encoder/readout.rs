@@ -4,6 +4,7 @@
 use crate::encoder::batch::Batch;
 use crate::encoder::forward::{drop_all, sized};
 use crate::encoder::parameters::{Gradients, Kind, Parameter};
+use crate::encoder::second::Second;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,8 @@ pub(crate) struct Readout {
     pub(crate) output: Linear,
     pub(crate) pooling: Pooling,
     pub(crate) width: usize,
+    /// What else reads the same input while training.
+    pub(crate) second: Option<Second>,
 }
 
 /// What the backward pass reads.
@@ -56,6 +59,9 @@ pub(crate) struct Read {
     pub(crate) grad: Vec<f32>,
     grad_hidden: Vec<f32>,
     pub(crate) grad_input: Vec<f32>,
+    /// What the second head says, and the gradient of it.
+    pub(crate) second: Vec<f32>,
+    pub(crate) second_grad: Vec<f32>,
 }
 
 impl Readout {
@@ -87,7 +93,7 @@ impl Readout {
         let inner = hidden.map(|hidden| linear("classifier.dense", hidden, width));
         let name = if inner.is_some() { "classifier.out_proj" } else { "classifier" };
         let output = linear(name, outputs, hidden.unwrap_or(width));
-        Self { level, hidden: inner, output, pooling, width }
+        Self { level, hidden: inner, output, pooling, width, second: None }
     }
 
     /// Fills `read.outputs` from the states.
@@ -141,11 +147,18 @@ impl Readout {
         let grad_input = sized(&mut read.grad_input, rows * self.width);
         if let Some(hidden) = self.hidden {
             let grad_hidden = sized(&mut read.grad_hidden, rows * hidden.outputs);
-            self.output.backward(parameters, &read.hidden, &read.grad, gradients, grad_hidden);
+            let to_hidden = (Output::Replace, &mut *grad_hidden);
+            self.output.backward(parameters, &read.hidden, &read.grad, gradients, to_hidden);
             tanh_backward(&read.hidden, grad_hidden);
-            hidden.backward(parameters, &read.input, grad_hidden, gradients, grad_input);
+            let to_input = (Output::Replace, &mut *grad_input);
+            hidden.backward(parameters, &read.input, grad_hidden, gradients, to_input);
         } else {
-            self.output.backward(parameters, &read.input, &read.grad, gradients, grad_input);
+            let to_input = (Output::Replace, &mut *grad_input);
+            self.output.backward(parameters, &read.input, &read.grad, gradients, to_input);
+        }
+        if let Some(Second { linear, .. }) = self.second {
+            let to_input = (Output::Add, &mut *grad_input);
+            linear.backward(parameters, &read.input, &read.second_grad, gradients, to_input);
         }
         drop_all(dropout, grad_input);
         self.input_backward(read);
@@ -222,7 +235,7 @@ fn share(n: usize) -> f32 {
 }
 
 impl Linear {
-    fn forward(&self, parameters: &[Parameter], x: &[f32], out: &mut [f32]) {
+    pub(crate) fn forward(&self, parameters: &[Parameter], x: &[f32], out: &mut [f32]) {
         let rows = out.len() / self.outputs;
         let weight = Mat::new(&parameters[self.weight].values, self.outputs, self.inputs);
         let bias = Some(&parameters[self.bias].values[..]);
@@ -230,7 +243,14 @@ impl Linear {
         product(Mat::new(x, rows, self.inputs), Right::Plain(weight.t()), options, out);
     }
 
-    fn backward(&self, parameters: &[Parameter], x: &[f32], grad: &[f32], gradients: &mut Gradients, out: &mut [f32]) {
+    fn backward(
+        &self,
+        parameters: &[Parameter],
+        x: &[f32],
+        grad: &[f32],
+        gradients: &mut Gradients,
+        (to, out): (Output, &mut [f32]),
+    ) {
         let rows = grad.len() / self.outputs;
         if gradients.wanted(self.weight) {
             let (output, of_weight) = gradients.product(self.weight);
@@ -240,7 +260,7 @@ impl Linear {
             add_column_sums(grad, gradients.sum(self.bias));
         }
         let weight = Mat::new(&parameters[self.weight].values, self.outputs, self.inputs);
-        let options = ProductOptions { output: Output::Replace, ..Default::default() };
+        let options = ProductOptions { output: to, ..Default::default() };
         product(Mat::new(grad, rows, self.outputs), Right::Plain(weight), options, out);
     }
 }

@@ -22,12 +22,13 @@ fn examples(level: Level, objective: &Objective) -> Vec<Example> {
         let tokens: usize = windows.iter().map(Vec::len).sum();
         let target = match (level, objective) {
             (Level::Tokens, _) => Target::Tokens((0..tokens).map(|t| (t % 4 != 0).then_some((t + i) % 3)).collect()),
+            (Level::Vector, Objective::Classes { .. }) if i % 2 == 0 => Target::Shares(vec![0.25, 0.6, 0.15]),
             (_, Objective::Classes { .. } | Objective::Contrast { .. }) => Target::Class(i % 3),
             (_, Objective::Teacher { .. }) => Target::Labels(vec![0.2, 0.5, 0.3]),
             (_, Objective::Labels { .. }) => Target::Labels(vec![1.0, 0.0, (i % 2) as f32]),
             (_, Objective::Values) => Target::Values(vec![0.5, -1.0, i as f32]),
         };
-        Example { windows, target }
+        Example::new(windows, target)
     };
     texts.into_iter().enumerate().map(text).collect()
 }
@@ -35,7 +36,12 @@ fn examples(level: Level, objective: &Objective) -> Vec<Example> {
 /// Holds the gradient of every trained tensor against the difference of the loss along it.
 #[expect(clippy::cast_possible_truncation, reason = "moved in f64, stored in f32")]
 fn check_gradients(what: &str, network: &mut Network, objective: &Objective, noise: Option<Noise>) {
-    let examples = examples(network.level(), objective);
+    let mut examples = examples(network.level(), objective);
+    if network.second_weight().is_some() {
+        // Nothing is known of the third text, and nothing holds of the second.
+        let held = [Some(vec![0, 3]), Some(Vec::new()), None, Some(vec![1])];
+        examples.iter_mut().zip(held).for_each(|(example, held)| example.second = held);
+    }
     let batch = Batch::new(&examples);
     examples.iter().for_each(|example| network.accepts(example, objective).unwrap());
     let scale = 1.0 / batch.weight(objective);
@@ -141,6 +147,49 @@ fn adapters_have_the_gradient_of_the_loss_and_nothing_else_is_trained() {
 }
 
 #[test]
+fn a_second_head_has_the_gradient_of_its_loss_and_is_not_saved() {
+    let head = SecondHead { shares: vec![0.2, 0.5, 0.7, 0.1], weight: 0.6 };
+    for (scope, hidden, level) in [
+        (FULL, None, Level::UnitVector),
+        (FULL, Some(5), Level::Vector),
+        (Scope::Lora(LoraParams { rank: 3, ..LoraParams::default() }), None, Level::UnitVector),
+    ] {
+        let mut network = network("bert", scope, hidden, level);
+        network.add_second(&head).unwrap();
+        assert!(network.add_second(&head).is_err());
+        // Weights start at zero, where the encoder gets no gradient.
+        for index in 0..network.parameters().len() {
+            if ["second.weight", "lora_B"].iter().any(|part| network.parameters()[index].names()[0].contains(part)) {
+                network
+                    .values_mut(index)
+                    .iter_mut()
+                    .zip(0u32..)
+                    .for_each(|(x, i)| *x = ((i * 7) % 11) as f32 / 20.0 - 0.25);
+            }
+        }
+        network.refresh();
+        check_gradients(&format!("second head, {level:?}"), &mut network, &plain(), Some(NOISE));
+        let files = network.encoder_files().unwrap();
+        let weights = &files["model.safetensors"];
+        assert!(!weights.windows(6).any(|bytes| bytes == b"second"));
+    }
+}
+
+#[test]
+fn a_target_that_no_second_head_can_learn_is_refused() {
+    let mut network = network("bert", FULL, None, Level::UnitVector);
+    let mut example = Example::new(vec![vec![5, 6]], Target::Class(0));
+    example.second = Some(vec![3]);
+    assert!(network.accepts(&example, &plain()).is_err());
+    network.add_second(&SecondHead { shares: vec![0.5; 3], weight: 1.0 }).unwrap();
+    assert!(network.accepts(&example, &plain()).is_err());
+    example.second = Some(vec![2]);
+    network.accepts(&example, &plain()).unwrap();
+    example.target = Target::Shares(vec![0.5, 0.2, 0.2]);
+    assert!(network.accepts(&example, &plain()).is_err(), "shares that are no distribution");
+}
+
+#[test]
 fn frozen_layers_change_no_gradient_above_them() {
     let objective = plain();
     let examples = examples(Level::UnitVector, &objective);
@@ -190,7 +239,7 @@ fn the_trained_encoder_reads_back_as_the_one_that_serves() {
         let options = EncoderOptions { dtype: Dtype::F32, max_tokens: 512, pooling: None };
         let served = understudy_model::encoder::Encoder::load(folder.path(), &options).unwrap();
         let before = understudy_model::encoder::Encoder::load(&fixture(name), &options).unwrap();
-        let example = Example { windows: vec![vec![5, 9, 4, 17, 20]], target: Target::Class(0) };
+        let example = Example::new(vec![vec![5, 9, 4, 17, 20]], Target::Class(0));
         let mut pass = Pass::default();
         let ours = network.vectors_of(&Batch::new([&example]), &mut pass);
         let embed = |encoder: &understudy_model::encoder::Encoder| {

@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn groups_have_every_example_once_and_none_is_alone_that_need_not_be() {
-        let example = |class: usize| Example { windows: vec![vec![1]], target: Target::Class(class) };
+        let example = |class: usize| Example::new(vec![vec![1]], Target::Class(class));
         let examples: Vec<Example> = [0, 0, 0, 0, 0, 1, 1, 2, 3, 3, 3].into_iter().map(example).collect();
         let order = grouped(&examples, 2, Seed(1), 0);
         let class = |i: usize| [0, 0, 0, 0, 0, 1, 1, 2, 3, 3, 3][i];
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn passes_hold_all_examples_in_order_within_the_limit() {
-        let example = |n: usize| Example { windows: vec![vec![1; n]], target: Target::Class(n) };
+        let example = |n: usize| Example::new(vec![vec![1; n]], Target::Class(n));
         let examples: Vec<Example> = [5, 5, 30, 1, 9, 10, 1].into_iter().map(example).collect();
         let batch: Vec<&Example> = examples.iter().collect();
         let sizes: Vec<Vec<usize>> =

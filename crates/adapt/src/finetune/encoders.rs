@@ -157,6 +157,7 @@ impl Learner for Encoder<'_> {
         let (mut right, mut n) = (0, 0);
         let classes = part.iter().flat_map(|example| match &example.target {
             Target::Class(class) => vec![Some(*class)],
+            Target::Shares(shares) => vec![Some(likeliest(shares))],
             Target::Tokens(classes) => classes.clone(),
             Target::Labels(_) | Target::Values(_) => Vec::new(),
         });
@@ -177,7 +178,8 @@ impl Learner for Encoder<'_> {
         let params = serde_json::to_string(self.params)
             .map_err(|e| Error::internal(format!("write training parameters: {e}")))?;
         let guide = self.guide.map(Guide::fingerprint).unwrap_or_default();
-        Ok(format!("{params} {guide} {} {}", self.network.digest(|_| true), self.network.hash()))
+        let second = self.network.second_weight().map_or_else(String::new, |weight| format!(" second {weight}"));
+        Ok(format!("{params} {guide} {} {}{second}", self.network.digest(|_| true), self.network.hash()))
     }
 
     fn describe(example: &Example, hash: &mut Sha256) {
@@ -187,10 +189,16 @@ impl Learner for Encoder<'_> {
         }
         match &example.target {
             Target::Class(class) => hash.update((*class as u64).to_le_bytes()),
-            Target::Labels(x) | Target::Values(x) => x.iter().for_each(|x| hash.update(x.to_le_bytes())),
+            Target::Shares(x) | Target::Labels(x) | Target::Values(x) => {
+                x.iter().for_each(|x| hash.update(x.to_le_bytes()))
+            }
             Target::Tokens(classes) => {
                 classes.iter().for_each(|c| hash.update(c.map_or(u64::MAX, |c| c as u64).to_le_bytes()));
             }
+        }
+        if let Some(columns) = &example.second {
+            hash.update(b"second");
+            columns.iter().for_each(|column| hash.update(column.to_le_bytes()));
         }
     }
 }

@@ -1,5 +1,7 @@
 use super::*;
-use crate::encoder::{Example, HeadShape, Level, LoraParams, Network, NetworkOptions, Scope, Target};
+use crate::encoder::{
+    Batch, Example, HeadShape, Level, LoraParams, Network, NetworkOptions, Pass, Scope, SecondHead, Target,
+};
 use crate::tests::Ticks;
 use std::{ops::ControlFlow, path::Path, time::Duration};
 use understudy_core::{ErrorKind, Result, Seed};
@@ -24,7 +26,7 @@ fn texts(n: u32, seed: u32) -> Vec<Example> {
         let words = 3 + random(10);
         let word = |_| if random(5) == 0 { 4 + random(24) } else { 4 + class * 8 + random(8) };
         let ids = (0..words).map(word).collect();
-        Example { windows: vec![ids], target: Target::Class(class as usize) }
+        Example::new(vec![ids], Target::Class(class as usize))
     };
     (0..n).map(text).collect()
 }
@@ -118,6 +120,63 @@ fn a_run_cut_off_after_any_step_resumes_to_the_same_bits() {
 }
 
 #[test]
+fn a_second_head_and_shares_resume_to_the_same_bits_and_teach_what_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let taught = |n: u32, seed: u32| -> Vec<Example> {
+        let mut examples = texts(n, seed);
+        for (i, example) in examples.iter_mut().enumerate() {
+            let Target::Class(class) = example.target else { continue };
+            // The reasons of a class have its word, and one that every other text has.
+            let column = u32::try_from(class).unwrap();
+            example.second = (i % 7 != 0).then(|| if i % 2 == 0 { vec![column, 3] } else { vec![column] });
+            if i % 5 == 0 {
+                let mut shares = vec![0.1; 3];
+                shares[class] = 0.8;
+                example.target = Target::Shares(shares);
+            }
+        }
+        examples
+    };
+    let (train, held_out) = (taught(90, 1), texts(30, 2));
+    let train_for = |epochs: usize, weight: f64, file: Option<&Path>, progress: Watch<'_>| {
+        let mut network = network(FULL);
+        network.add_second(&SecondHead { shares: vec![0.33, 0.33, 0.33, 0.5], weight }).unwrap();
+        let checkpoints = file.map(|path| Checkpoints { path, every: Duration::from_secs(1) });
+        let run = Run { clock: &Ticks::default(), threads: 2, progress, checkpoints };
+        let params = FinetuneParams { epochs, ..params() };
+        params.check()?.fit(network, Data { train: &train, held_out: &held_out }, Seed(3), run)
+    };
+    let fit = |weight, file: Option<&Path>, progress: Watch<'_>| train_for(4, weight, file, progress);
+    let whole = fit(0.3, None, &mut go_on).unwrap();
+    assert!(fit(0.1, None, &mut go_on).unwrap().network.hash() != whole.network.hash(), "the weight counts");
+    for cut in [3, 7, 13] {
+        let file = folder.path().join("a");
+        let mut watch = |p: &Progress| if p.step == cut { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        fit(0.3, Some(&file), &mut watch).unwrap();
+        let other = fit(0.1, Some(&file), &mut go_on).err().unwrap();
+        assert!(other.message().contains("other data, parameters"), "{other}");
+        let rest = fit(0.3, Some(&file), &mut go_on).unwrap();
+        assert_eq!((rest.network.hash(), rest.history), (whole.network.hash(), whole.history.clone()), "after {cut}");
+        std::fs::remove_file(&file).unwrap();
+    }
+    let test = taught(60, 5);
+    let mut pass = Pass::default();
+    let learned = train_for(20, 1.0, None, &mut go_on).unwrap();
+    let said = learned.network.second_outputs_of(&Batch::new(&test), &mut pass);
+    let right = said.chunks_exact(4).zip(&test).filter(|(row, example)| {
+        let class = match &example.target {
+            Target::Class(class) => *class,
+            Target::Shares(shares) => shares.iter().position(|p| *p > 0.5).unwrap(),
+            _ => unreachable!("texts have classes"),
+        };
+        (0..3).all(|column| row[column] <= row[class])
+    });
+    let right = right.count();
+    println!("the second head finds the class's word in {right} of 60");
+    assert!(right > 45);
+}
+
+#[test]
 fn a_checkpoint_of_another_run_or_a_damaged_one_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("run");
@@ -165,10 +224,10 @@ fn wrong_parameters_and_examples_are_named() {
     let error = FinetuneParams { layer_decay: 0.0, ..params() }.check().err().unwrap();
     assert_eq!(error.param(), Some("layer_decay"));
     for (example, says) in [
-        (Example { windows: vec![vec![1; 60]], target: Target::Class(0) }, "60 tokens in a row"),
-        (Example { windows: vec![vec![999]], target: Target::Class(0) }, "vocabulary"),
-        (Example { windows: vec![], target: Target::Class(0) }, "no tokens"),
-        (Example { windows: vec![vec![1]], target: Target::Class(3) }, "does not fit 3 outputs"),
+        (Example::new(vec![vec![1; 60]], Target::Class(0)), "60 tokens in a row"),
+        (Example::new(vec![vec![999]], Target::Class(0)), "vocabulary"),
+        (Example::new(vec![], Target::Class(0)), "no tokens"),
+        (Example::new(vec![vec![1]], Target::Class(3)), "does not fit 3 outputs"),
     ] {
         let train = [texts(2, 1), vec![example]].concat();
         let run = Run { clock: &Ticks::default(), threads: 1, progress: &mut go_on, checkpoints: None };

@@ -45,7 +45,8 @@ impl Fixed {
             let matrix = Matrix::from_rows(&self.rows)?;
             let classes = self.classes.len();
             self.x = vec![0.0; classes * (matrix.columns() + 1)];
-            let examples = Examples { blocks: &Blocks::new(&matrix), labels: &self.labels, weights: None, classes };
+            let examples =
+                Examples { blocks: &Blocks::new(&matrix), labels: &self.labels, shares: &[], weights: None, classes };
             softmax::solve(&mut self.x, &examples, C, Limits { tolerance: 1e-4, max_iterations: 100 });
             self.fitted_classes = classes;
         }

@@ -51,7 +51,8 @@ impl Linear {
         let mut weights = vec![1.0; rows.len()];
         weights.resize(labels.len(), NAME_WEIGHT);
         let matrix = Matrix::of_finite(d, values);
-        let examples = Examples { blocks: &Blocks::new(&matrix), labels: &labels, weights: Some(&weights), classes };
+        let examples =
+            Examples { blocks: &Blocks::new(&matrix), labels: &labels, shares: &[], weights: Some(&weights), classes };
         // The first fit is from nothing; later ones follow a few more answers and need few steps.
         let limits = Limits { tolerance: 3e-4, max_iterations: 40 };
         softmax::solve(&mut self.x, &examples, C, limits);

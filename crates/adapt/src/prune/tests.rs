@@ -23,7 +23,7 @@ fn plain() -> Objective {
 fn examples() -> Vec<Example> {
     let ids = |n: u32, shift: u32| (0..n).map(|i| 4 + (i * 7 + shift) % 23).collect::<Vec<u32>>();
     let lengths = [9, 20, 5, 14, 3, 11];
-    let example = |(i, n): (usize, &u32)| Example { windows: vec![ids(*n, *n)], target: Target::Class(i % 3) };
+    let example = |(i, n): (usize, &u32)| Example::new(vec![ids(*n, *n)], Target::Class(i % 3));
     lengths.iter().enumerate().map(example).collect()
 }
 

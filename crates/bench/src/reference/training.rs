@@ -59,8 +59,7 @@ fn run(job: &Job) -> Result<Value> {
     let (mut gradients, mut pass) = (Gradients::new(network.parameters()), Pass::default());
     let (mut losses, mut norms, mut ms, mut first) = (Vec::new(), Vec::new(), Vec::new(), Map::new());
     for (step, texts) in job.batches.iter().enumerate() {
-        let example =
-            |(ids, class): &(Vec<u32>, usize)| Example { windows: vec![ids.clone()], target: Target::Class(*class) };
+        let example = |(ids, class): &(Vec<u32>, usize)| Example::new(vec![ids.clone()], Target::Class(*class));
         let examples: Vec<Example> = texts.iter().map(example).collect();
         examples.iter().try_for_each(|example| network.accepts(example, &params.objective))?;
         let start = Instant::now();

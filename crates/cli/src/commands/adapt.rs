@@ -21,7 +21,7 @@ use crate::{
     claim::Claim,
     clock::SystemClock,
     learning, terminal,
-    training::{self, TrainOptions, Trained, tuned::Tuning},
+    training::{self, TrainOptions, Trained, taught::Taught, tuned::Tuning},
 };
 use clap::{Args, Subcommand, ValueEnum};
 use rows::{Material, read, read_examples};
@@ -75,6 +75,9 @@ impl AdaptCommand {
     }
 }
 
+/// How much reasons count beside labels where the user says nothing.
+const REASONS_WEIGHT: f64 = 0.3;
+
 #[derive(Debug, Args)]
 pub(crate) struct FinetuneArgs {
     /// What to train [default: head; full for an extractor]
@@ -92,6 +95,17 @@ pub(crate) struct FinetuneArgs {
     /// Field or column that holds the label [default: found by its name]
     #[arg(long, value_name = "FIELD")]
     label: Option<String>,
+    /// Field that says how likely each label is: an object of labels and shares, as `adapt label --samples` writes, or how
+    /// sure the label is (head, words, lora, full); `none` learns labels alone [default: `shares`, where rows have it]
+    #[arg(long, value_name = "FIELD", requires = "data")]
+    soft: Option<String>,
+    /// Field with the reasons for the label or answer, which training learns as a second task (lora, full, generative
+    /// models); the trained model gives none
+    #[arg(long, value_name = "FIELD", requires = "data")]
+    rationale: Option<String>,
+    /// How much the reasons count beside the label or answer
+    #[arg(long, value_name = "W", default_value_t = REASONS_WEIGHT, requires = "rationale")]
+    rationale_weight: f64,
     /// Field or column that holds the right answer (generative models) [default: found by its name, or the last message]
     #[arg(long, value_name = "FIELD", conflicts_with = "label")]
     answer: Option<String>,
@@ -215,7 +229,13 @@ pub(crate) async fn run(command: AdaptCommand, context: &Context) -> Result<()> 
 }
 
 async fn finetune(args: FinetuneArgs, context: &Context) -> Result<()> {
+    if !(args.rationale_weight.is_finite() && args.rationale_weight > 0.0) {
+        return Err(Error::invalid("learn from reasons: --rationale-weight is a positive number"));
+    }
     if let (Some(file), Some("extract")) = (&args.data, args.task.as_deref()) {
+        if args.soft.is_some() || args.rationale.is_some() {
+            return Err(Error::invalid("train an extractor: --soft and --rationale are for labels and answers"));
+        }
         return extract::run(file, &args, context).await;
     }
     if args.test.is_some() {
@@ -224,6 +244,10 @@ async fn finetune(args: FinetuneArgs, context: &Context) -> Result<()> {
     if generative::is_meant(&args, context)? {
         return generative::run(&args, context).await;
     }
+    if args.rationale.is_some() && !matches!(args.method, Some(Method::Lora | Method::Full)) {
+        let what = "learn from reasons: --rationale needs --method lora or full, which train the model itself";
+        return Err(Error::invalid(what).with_param("rationale"));
+    }
     if args.answer.is_some() || args.system.is_some() {
         return Err(Error::invalid(format!(
             "train on `{}`: --answer and --system are for generative models; an encoder learns --label",
@@ -231,14 +255,14 @@ async fn finetune(args: FinetuneArgs, context: &Context) -> Result<()> {
         )));
     }
     let now = SystemClock::new().now();
-    let examples = match &args.data {
-        None => Vec::new(),
+    let (examples, taught) = match &args.data {
+        None => (Vec::new(), Taught::default()),
         Some(file) => match read(file, &args)? {
-            Material::Single(examples) => examples,
+            Material::Single(examples, taught) => (examples, taught),
             Material::Lists(data) => return multilabel::run(*data, &args, context).await,
         },
     };
-    let mut options = options(&args, context, now);
+    let mut options = TrainOptions { taught, ..options(&args, context, now) };
     if let Some(file) = &args.unlabelled {
         if args.method != Some(Method::Fewshot) {
             return Err(Error::invalid("train: --unlabelled goes with --method fewshot").with_param("unlabelled"));

@@ -261,7 +261,7 @@ fn example(marked: &Marked, tokenizer: &Tokenizer, tags: &Tags, most: usize) -> 
         windows.push(window.ids);
         target.extend(of_tokens);
     }
-    Ok((!windows.is_empty()).then_some(Ids { windows, target: Target::Tokens(target) }))
+    Ok((!windows.is_empty()).then_some(Ids::new(windows, Target::Tokens(target))))
 }
 
 /// The tag of each word: a span has the words that begin in it. Fields that the tags do not have are left out.

@@ -262,7 +262,7 @@ impl Divided {
             let held = stops && place.fold == 0 && place.held_out_for == split::Use::Stop;
             let part = &mut parts[usize::from(held)];
             let windows = vec![tokenizer.tokenize(text)?.ids().to_vec()];
-            part.examples.push(Ids { windows, target: Target::Labels(targets) });
+            part.examples.push(Ids::new(windows, Target::Labels(targets)));
             part.applies.push(self.applies[i].clone());
             part.places.push(place);
         }

@@ -190,7 +190,7 @@ fn divided(subject: &Subject) -> Result<(Vec<Ids>, Vec<usize>)> {
             calibrate.push(i);
         } else {
             let ids = tokenizer.tokenize(&example.text)?.ids().to_vec();
-            train.push(Ids { windows: vec![ids], target: Target::Class(class) });
+            train.push(Ids::new(vec![ids], Target::Class(class)));
         }
     }
     if train.is_empty() {

@@ -5,12 +5,15 @@
 //! fitted, with the encoder in the number type that will serve, so that confidences are those of the model that answers.
 
 use super::run::{on_threads, path, serving, vectors, watched};
+use super::taught::{Taught, distinct, words_of};
 use super::{Material, Method, Product, TrainOptions, Trained, base_model, embed, encoder_named, finish, heavy};
 use crate::clock::SystemClock;
 use indicatif::ProgressBar;
 use std::{collections::BTreeMap, path::Path};
 use understudy_adapt::{
-    encoder::{Example as Ids, HeadShape, Level, LoraParams, Network, NetworkOptions, Objective, Scope, Target},
+    encoder::{
+        Example as Ids, HeadShape, Level, LoraParams, Network, NetworkOptions, Objective, Scope, SecondHead, Target,
+    },
     finetune::{Data, FinetuneParams, Finetuned, Run},
     head::{FittedHead, HeadParams, Labelled, PathStep},
     matrix::Matrix,
@@ -19,6 +22,9 @@ use understudy_adapt::{
 use understudy_core::{Clock, Error, Result};
 use understudy_dataset::{Cleaned, Example};
 use understudy_model::{artifact::Body, tokens::Tokenizer};
+
+/// Most words of reasons that the second task knows.
+const MOST_WORDS: usize = 2000;
 
 /// How an encoder is trained.
 #[derive(Debug, Clone, PartialEq)]
@@ -122,7 +128,12 @@ pub(super) async fn train(
         let test = calibrate.len()..embeddings.rows();
         let probabilities = test.map(|row| Ok(fitted.head.predict(embeddings.row(row))?.probabilities));
         let probabilities = probabilities.collect::<Result<Vec<_>>>()?;
-        let method = if options.method == Method::Lora { "lora" } else { "full" };
+        let method = match (options.method, options.taught.has_reasons()) {
+            (Method::Lora, false) => "lora",
+            (Method::Lora, true) => "lora, with rationales",
+            (_, false) => "full",
+            (_, true) => "full, with rationales",
+        };
         let (body, dtype, unlabelled) = (Body::Encoder, options.dtype, None);
         let product = Product { fitted, unseen, base, body, method, unlabelled, files, dtype, max_tokens, pooling };
         finish(material, options, product, &probabilities, &dir, (embedding, fitting))
@@ -157,21 +168,25 @@ fn learn(
     let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"), most)?;
     let (split, labels) = (&material.split, material.labels(&material.split.learn));
     let (mut train, mut held_out) = (Vec::new(), Vec::new());
-    let (mut train_labels, mut train_places) = (Vec::new(), Vec::new());
+    let mut learned = Learn::default();
     let stops = params.params().patience > 0;
     for ((&i, place), &label) in split.learn.iter().zip(&split.places).zip(&labels) {
         if calibrates(place) {
             continue;
         }
-        let ids = tokenizer.tokenize(&material.cleaned.examples[i].text)?.ids().to_vec();
-        let example = Ids { windows: vec![ids], target: Target::Class(label) };
+        let text = &material.cleaned.examples[i].text;
+        let ids = tokenizer.tokenize(text)?.ids().to_vec();
         if stops && place.fold == 0 {
-            held_out.push(example);
-        } else {
-            train.push(example);
-            train_labels.push(label);
-            train_places.push(*place);
+            // What judges is right or wrong.
+            held_out.push(Ids::new(vec![ids], Target::Class(label)));
+            continue;
         }
+        let shares = options.taught.shares(text, &split.classes);
+        train.push(Ids::new(vec![ids], shares.clone().map_or(Target::Class(label), Target::Shares)));
+        learned.labels.push(label);
+        learned.shares.push(shares);
+        learned.places.push(*place);
+        learned.texts.push(text);
     }
     if train.is_empty() {
         return Err(Error::data(format!(
@@ -179,8 +194,11 @@ fn learn(
             split.learn.len()
         )));
     }
+    if options.taught.has_reasons() {
+        second_task(&mut network, &mut train, &learned, &options.taught)?;
+    }
     bar.set_message("reading the texts once");
-    let start = || start_head(&mut network, &train, &train_labels, &train_places, &split.classes);
+    let start = || start_head(&mut network, &train, &learned, &split.classes);
     on_threads(options.threads, start)?;
     let data = Data { train: &train, held_out: &held_out };
     let fit = |run: Run<'_>| params.fit(network, data, options.seed, run);
@@ -196,16 +214,45 @@ fn learn(
     Ok(Learned { weights, bias, files, path, step, n_train: train.len(), n_stop: held_out.len() })
 }
 
+/// What is known of the texts that train, in their order.
+#[derive(Default)]
+struct Learn<'a> {
+    texts: Vec<&'a str>,
+    labels: Vec<usize>,
+    shares: Vec<Option<Vec<f32>>>,
+    places: Vec<Place>,
+}
+
+/// Adds the second task: to find which words the reasons for the label have. All words together count `reasons_weight`
+/// times the label, the words of a reason that many times each.
+fn second_task(network: &mut Network, train: &mut [Ids], learned: &Learn<'_>, taught: &Taught) -> Result<()> {
+    let reasons: Vec<Option<&str>> = learned.texts.iter().map(|text| taught.reason(text)).collect();
+    let n = reasons.iter().flatten().count();
+    let words = words_of(reasons.iter().flatten().copied(), MOST_WORDS);
+    let held: usize = words.iter().map(|(_, count)| count).sum();
+    if held == 0 {
+        return Err(Error::data(format!(
+            "learn from reasons: no word is in two of the {n} that training sees, and in no more than half of them"
+        )));
+    }
+    let shares = words.iter().map(|(_, count)| *count as f64 / n as f64).collect();
+    network.add_second(&SecondHead { shares, weight: taught.reasons_weight * n as f64 / held as f64 })?;
+    let columns: BTreeMap<&str, u32> = words.iter().map(|(word, _)| word.as_str()).zip(0..).collect();
+    for (example, reason) in train.iter_mut().zip(reasons) {
+        example.second = reason.map(|reason| {
+            let mut held: Vec<u32> = distinct(reason).iter().filter_map(|w| columns.get(w.as_str()).copied()).collect();
+            held.sort_unstable();
+            held
+        });
+    }
+    Ok(())
+}
+
 /// Fits the head on what the encoder makes of the texts before training.
-fn start_head(
-    network: &mut Network,
-    train: &[Ids],
-    labels: &[usize],
-    places: &[Place],
-    classes: &[String],
-) -> Result<()> {
+fn start_head(network: &mut Network, train: &[Ids], learned: &Learn<'_>, classes: &[String]) -> Result<()> {
     let embeddings = vectors(network, train)?;
-    let head = HeadParams::default().check()?.fit(Labelled { embeddings: &embeddings, labels, places, classes })?.head;
+    let data = Labelled { embeddings: &embeddings, labels: &learned.labels, places: &learned.places, classes };
+    let head = HeadParams::default().check()?.fit_to_shares(data, &learned.shares)?.0.head;
     network.set_head(head.weights(), head.bias())
 }
 

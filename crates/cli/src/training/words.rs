@@ -31,7 +31,8 @@ pub(super) async fn train(examples: Vec<Example>, options: TrainOptions, dir: &P
             places: &material.split.places,
             classes: &material.split.classes,
         };
-        let model = params.fit(data, options.seed)?;
+        let shares = material.shares(&material.split.learn, &options.taught);
+        let model = params.fit_to_shares(data, &shares, options.seed)?;
         let columns = Columns::new(&model.fitted.head);
         let test = material.texts(&material.split.test);
         let probabilities: Vec<Vec<f64>> = test.iter().map(|text| columns.sparse(&model.ngrams.vector(text))).collect();

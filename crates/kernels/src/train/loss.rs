@@ -50,26 +50,73 @@ pub fn cross_entropy(
     assert!(logits.len() == targets.len() * classes && grad.len() == logits.len(), "one row for each target");
     assert!(weights.is_empty() || weights.len() == classes, "one weight for each class");
     let mut loss = Loss::default();
-    let weight = |class: usize| weights.get(class).map_or(1.0, |w| f64::from(*w));
     for ((row, grad), target) in logits.chunks_exact(classes).zip(grad.chunks_exact_mut(classes)).zip(targets) {
         let Some(target) = *target else {
             grad.fill(0.0);
             continue;
         };
         assert!(target < classes, "a class of the model");
-        let log_p = log_softmax(row, 1.0);
-        let share = |class: usize| {
-            let sharp = if class == target { (1.0 - smoothing) * weight(target) } else { 0.0 };
-            sharp + smoothing / classes as f64 * weight(class)
-        };
-        let total: f64 = (0..classes).map(share).sum();
-        loss.sum -= (0..classes).map(|class| share(class) * log_p[class]).sum::<f64>();
-        loss.weight += weight(target);
-        for (class, grad) in grad.iter_mut().enumerate() {
-            *grad = narrow(scale * (total * log_p[class].exp() - share(class)));
-        }
+        let share = |class: usize| f64::from(u8::from(class == target));
+        loss.sum += row_cross_entropy(row, share, weights, smoothing, scale, grad);
+        loss.weight += weights.get(target).map_or(1.0, |w| f64::from(*w));
     }
     loss
+}
+
+/// Softmax cross-entropy against distributions, one row of probabilities for each row of scores: what a class's share
+/// says is worth that share of [`cross_entropy`] with the class, so all of it on one class is the same.
+///
+/// # Panics
+/// When the shapes do not agree.
+pub fn cross_entropy_to_shares(
+    logits: &[f32],
+    shares: &[f32],
+    classes: usize,
+    weights: &[f32],
+    smoothing: f64,
+    scale: f64,
+    grad: &mut [f32],
+) -> Loss {
+    assert!(classes > 0 && logits.len().is_multiple_of(classes), "whole rows");
+    assert!(shares.len() == logits.len() && grad.len() == logits.len(), "one shape");
+    assert!(weights.is_empty() || weights.len() == classes, "one weight for each class");
+    let mut loss = Loss::default();
+    let rows = logits.chunks_exact(classes).zip(shares.chunks_exact(classes));
+    for ((row, shares), grad) in rows.zip(grad.chunks_exact_mut(classes)) {
+        loss.sum += row_cross_entropy(row, |class| f64::from(shares[class]), weights, smoothing, scale, grad);
+        loss.weight += shares_weight(shares, weights);
+    }
+    loss
+}
+
+/// What a row of shares counts in a mean over rows whose classes have `weights` (none: all count 1).
+#[must_use]
+pub fn shares_weight(shares: &[f32], weights: &[f32]) -> f64 {
+    if weights.is_empty() {
+        return 1.0;
+    }
+    shares.iter().zip(weights).map(|(share, weight)| f64::from(share * weight)).sum()
+}
+
+/// The loss of one row.
+fn row_cross_entropy(
+    row: &[f32],
+    target: impl Fn(usize) -> f64,
+    weights: &[f32],
+    smoothing: f64,
+    scale: f64,
+    grad: &mut [f32],
+) -> f64 {
+    let classes = row.len();
+    let log_p = log_softmax(row, 1.0);
+    let weight = |class: usize| weights.get(class).map_or(1.0, |w| f64::from(*w));
+    let share =
+        |class: usize| (1.0 - smoothing) * target(class) * weight(class) + smoothing / classes as f64 * weight(class);
+    let total: f64 = (0..classes).map(share).sum();
+    for (class, grad) in grad.iter_mut().enumerate() {
+        *grad = narrow(scale * (total * log_p[class].exp() - share(class)));
+    }
+    -(0..classes).map(|class| share(class) * log_p[class]).sum::<f64>()
 }
 
 /// Kullback–Leibler divergence of a teacher's probabilities from the student's at `temperature`, times temperature²
@@ -193,6 +240,21 @@ mod tests {
         check("cross-entropy", &x, want, |x, s, g| cross_entropy(x, &targets, &weights, 0.1, s, g));
         let plain = (0..rows).filter_map(|i| targets[i].map(|t| -p(i, t).ln())).sum();
         check("cross-entropy, plain", &x, plain, |x, s, g| cross_entropy(x, &targets, &[], 0.0, s, g));
+
+        // A distribution is the mean of its classes' losses, and all of it on one class is that class.
+        let shares: Vec<f32> = [0.5f32, 0.0, 0.0, 0.3, 0.0, 0.0, 0.2].repeat(rows);
+        let mixed = [(0, 0.5), (3, 0.3), (6, 0.2)].map(|(class, share)| {
+            let targets = [Some(class); 5];
+            share * cross_entropy(&x, &targets, &weights, 0.1, 0.0, &mut vec![0.0; x.len()]).sum
+        });
+        check("cross-entropy to shares", &x, mixed.iter().sum(), |x, s, g| {
+            cross_entropy_to_shares(x, &shares, classes, &weights, 0.1, s, g)
+        });
+        let certain: Vec<f32> = (0..rows * classes).map(|i| f32::from(u8::from(i % classes == 3))).collect();
+        let (mut hard, mut soft) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+        let one = cross_entropy(&x, &[Some(3); 5], &weights, 0.1, 1.0, &mut hard);
+        let other = cross_entropy_to_shares(&x, &certain, classes, &weights, 0.1, 1.0, &mut soft);
+        assert!(one == other && hard == soft);
 
         let teacher: Vec<f32> = noise(2, rows * classes)
             .chunks(classes)

@@ -30,8 +30,11 @@ pub(super) async fn run(args: &FinetuneArgs, context: &Context) -> Result<()> {
         ))
         .with_param("method"));
     }
-    if args.teacher.is_some() || args.out_of_scope.is_some() {
-        return Err(Error::invalid(format!("train `{}`: --teacher and --out-of-scope are for encoders", args.base)));
+    if args.teacher.is_some() || args.out_of_scope.is_some() || args.soft.is_some() {
+        return Err(Error::invalid(format!(
+            "train `{}`: --teacher, --out-of-scope and --soft are for encoders",
+            args.base
+        )));
     }
     let (Some(file), Some(out)) = (&args.data, &args.out) else {
         return Err(Error::invalid(format!(

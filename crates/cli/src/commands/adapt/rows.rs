@@ -1,26 +1,40 @@
 //! What a file teaches: one label a text, or a list of labels.
 
-use super::FinetuneArgs;
-use crate::{compose::read_outcomes, terminal};
+use super::{FinetuneArgs, Method};
+use crate::{
+    compose::read_outcomes,
+    terminal,
+    training::taught::{SHARES, Taught},
+};
 use std::{collections::BTreeSet, path::Path};
-use understudy_core::Result;
+use understudy_core::{Error, Result};
 use understudy_dataset::{self as dataset, Dataset, Example, Fields, Teacher};
+
+/// In place of the field of shares: there is none.
+const NONE: &str = "none";
 
 /// What a file teaches.
 pub(super) enum Material {
-    /// One label a text.
-    Single(Vec<Example>),
+    /// One label a text, and what a teacher said besides.
+    Single(Vec<Example>, Taught),
     /// A list of labels a text.
     Lists(Box<Dataset>),
 }
 
 pub(super) fn read(file: &Path, args: &FinetuneArgs) -> Result<Material> {
     if let Some(teacher) = &args.teacher {
+        if args.soft.is_some() || args.rationale.is_some() {
+            return Err(Error::invalid("learn from recorded outcomes: they have no --soft and no --rationale"));
+        }
         let teacher = if teacher == "gold" { Teacher::Gold } else { Teacher::Model(teacher.clone()) };
-        return dataset::from_outcomes(&read_outcomes(file)?, &teacher).map(Material::Single);
+        let examples = dataset::from_outcomes(&read_outcomes(file)?, &teacher)?;
+        return Ok(Material::Single(examples, Taught::default()));
     }
     let data = open(file, args.text.as_deref(), args.label.as_deref())?;
     if data.rows.iter().any(|row| row.labels.is_some()) {
+        if args.soft.as_deref().is_some_and(|field| field != NONE) || args.rationale.is_some() {
+            return Err(Error::invalid("train on lists of labels: --soft and --rationale are for rows with one label"));
+        }
         return Ok(Material::Lists(Box::new(data)));
     }
     let examples = data.examples()?;
@@ -29,7 +43,46 @@ pub(super) fn read(file: &Path, args: &FinetuneArgs) -> Result<Material> {
             "  the labels `{field}` are numbers and are learned as classes: that 2 lies between 1 and 3 is not used"
         ));
     }
-    Ok(Material::Single(examples))
+    let taught = taught(&data, args)?;
+    Ok(Material::Single(examples, taught))
+}
+
+/// What the rows say beside their label, and a line about it.
+fn taught(data: &Dataset, args: &FinetuneArgs) -> Result<Taught> {
+    let there = |field: &str| data.rows.iter().any(|row| row.extra.get(field).is_some_and(|value| !value.is_null()));
+    let soft = match args.soft.as_deref() {
+        Some(NONE) => None,
+        Some(field) => Some(field),
+        None => Some(SHARES).filter(|field| there(field)),
+    };
+    if args.method == Some(Method::Fewshot) {
+        if args.soft.is_some() && soft.is_some() {
+            return Err(Error::invalid("learn from shares: --method fewshot learns from labels").with_param("soft"));
+        }
+        return Ok(Taught::default());
+    }
+    let rationale = args.rationale.as_deref().map(|field| (field, args.rationale_weight));
+    let (taught, found) = Taught::read(data, soft, rationale)?;
+    if let Some(field) = &args.rationale {
+        terminal::note(format_args!(
+            "  {} of {} rows say why in `{field}`: learned beside the label, at weight {}",
+            found.reasons,
+            data.rows.len(),
+            args.rationale_weight
+        ));
+    }
+    if let Some(field) = soft {
+        let overruled = match found.overruled {
+            0 => String::new(),
+            n => format!("; {n} keep their label, which it does not put first"),
+        };
+        terminal::note(format_args!(
+            "  {} of {} rows are learned by `{field}`, how likely each label is{overruled} (--soft none for labels alone)",
+            found.soft,
+            data.rows.len()
+        ));
+    }
+    Ok(taught)
 }
 
 /// The label's field when all labels are numbers and there are more than two.

@@ -29,7 +29,7 @@ impl Texts {
         let mut examples = Vec::with_capacity(labels.len());
         for (&i, &label) in split.learn.iter().zip(&labels) {
             let ids = tokenizer.tokenize(&material.cleaned.examples[i].text)?.ids().to_vec();
-            examples.push(Ids { windows: vec![ids], target: Target::Class(label) });
+            examples.push(Ids::new(vec![ids], Target::Class(label)));
         }
         let before = vectors(encoder, &examples)?;
         Ok(Self { examples, labels, places: split.places.clone(), before })
@@ -41,7 +41,7 @@ impl Texts {
         let mut names = Vec::with_capacity(classes.len());
         for (label, class) in classes.iter().enumerate() {
             let ids = tokenizer.tokenize(&readable(class))?.ids().to_vec();
-            names.push(Ids { windows: vec![ids], target: Target::Class(label) });
+            names.push(Ids::new(vec![ids], Target::Class(label)));
         }
         let of_names = vectors(encoder, &names)?;
         let nearest = |text: &[f32]| {

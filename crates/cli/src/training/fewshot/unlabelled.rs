@@ -71,7 +71,7 @@ impl Pool {
         let mut lines = String::new();
         for (hash, text) in &chosen {
             let ids = tokenizer.tokenize(text)?.ids().to_vec();
-            examples.push(Ids { windows: vec![ids], target: Target::Class(0) });
+            examples.push(Ids::new(vec![ids], Target::Class(0)));
             lines.push_str(hash);
             lines.push('\n');
         }
