@@ -7,6 +7,7 @@ mod fewshot;
 mod generative;
 mod peer;
 mod quality;
+mod rationales;
 mod speed;
 mod students;
 
@@ -39,8 +40,8 @@ pub(crate) struct AdaptArgs {
     /// Seeds of the fine-tuning, and of the draws of few examples
     #[arg(long, default_value_t = 5)]
     seeds: u64,
-    /// Fine-tune on these sets only
-    #[arg(long, value_delimiter = ',', value_name = "SET", value_parser = clap::builder::PossibleValuesParser::new(quality::SETS))]
+    /// Fine-tune on these sets only (quality, rationales)
+    #[arg(long, value_delimiter = ',', value_name = "SET", value_parser = clap::builder::PossibleValuesParser::new(sets()))]
     sets: Vec<String>,
     /// Write each fine-tuning's figures here, and take those that are there already instead of training again
     #[arg(long, value_name = "FILE")]
@@ -76,11 +77,26 @@ enum Part {
     Fewshot,
     /// A generative model's adapter on SNIPS, through the gateway.
     Generative,
+    /// A teacher's reasons as a second task, on five sets.
+    Rationales,
+}
+
+/// What `--sets` may name.
+fn sets() -> Vec<&'static str> {
+    [&quality::SETS[..], &rationales::SETS].concat()
 }
 
 impl Part {
-    const ALL: [Self; 7] =
-        [Self::Speed, Self::Students, Self::Quality, Self::Compress, Self::Extract, Self::Fewshot, Self::Generative];
+    const ALL: [Self; 8] = [
+        Self::Speed,
+        Self::Students,
+        Self::Quality,
+        Self::Compress,
+        Self::Extract,
+        Self::Fewshot,
+        Self::Generative,
+        Self::Rationales,
+    ];
 }
 
 #[derive(Serialize)]
@@ -128,6 +144,7 @@ fn measure(part: Part, args: &AdaptArgs, models: &Path) -> Result<serde_json::Ma
         Part::Extract => serde_json::to_value(there(extract::measure(&data, models)?)),
         Part::Fewshot => serde_json::to_value(there(fewshot::measure(&data, models, args.seeds)?)),
         Part::Generative => serde_json::to_value(there(generative::measure(args, &data, models)?)),
+        Part::Rationales => serde_json::to_value(there(rationales::measure(args, &data, models)?)),
     };
     let value = value.map_err(|e| Error::internal(format!("write figures: {e}")))?;
     Ok(value.as_object().cloned().unwrap_or_default())

@@ -123,7 +123,7 @@ impl Reference {
             } else {
                 // Longer answers are compared as far as this.
                 let own = answer(prompt, 2 * example.answer_tokens() + 16)?;
-                (!own.is_empty()).then(|| Example { tokens: [prompt, &own].concat(), answer: example.answer })
+                (!own.is_empty()).then(|| Example::new([prompt, &own].concat(), example.answer))
             };
             rows.push(Row { example: example.clone(), log_probabilities, own, scored });
         }
@@ -240,7 +240,7 @@ mod tests {
 
     fn examples() -> Vec<Example> {
         // The second one's right answer is not what the model writes.
-        vec![Example { tokens: vec![0, 1, 2], answer: 1 }, Example { tokens: vec![0, 1, 0], answer: 1 }]
+        vec![Example::new(vec![0, 1, 2], 1), Example::new(vec![0, 1, 0], 1)]
     }
 
     fn writes(prompt: &[u32], most: usize) -> Result<Vec<u32>> {

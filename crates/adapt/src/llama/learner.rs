@@ -70,6 +70,9 @@ impl Learner for Generative<'_> {
         if example.answer == 0 || example.answer >= n {
             return Err(Error::invalid("use the example: it needs a prompt and an answer"));
         }
+        if !(example.weight.is_finite() && example.weight >= 0.0) {
+            return Err(Error::invalid("use the example: its weight must be a number of at least 0"));
+        }
         let most = self.network.positions();
         if n > most {
             return Err(Error::invalid(format!("use the example: it has {n} tokens, more than {most}")));
@@ -84,9 +87,9 @@ impl Learner for Generative<'_> {
         example.tokens.len()
     }
 
-    /// Each token of an answer counts alike.
+    /// What the tokens of its answer count.
     fn weight(&self, example: &Example) -> f64 {
-        example.answer_tokens() as f64
+        f64::from(example.weight) * example.answer_tokens() as f64
     }
 
     fn learn(&mut self, part: &[&Example], _: At, scale: f64, gradients: &mut Gradients) -> Loss {
@@ -119,5 +122,6 @@ impl Learner for Generative<'_> {
     fn describe(example: &Example, hash: &mut Sha256) {
         hash.update([example.tokens.len() as u64, example.answer as u64].map(u64::to_le_bytes).concat());
         example.tokens.iter().for_each(|id| hash.update(id.to_le_bytes()));
+        hash.update(example.weight.to_le_bytes());
     }
 }

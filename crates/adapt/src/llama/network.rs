@@ -1,7 +1,7 @@
 //! A frozen model and its adapters as one thing that maps batches to losses and gradients.
 
 use crate::encoder::{Gradients, Kind, Parameter};
-use crate::llama::batch::Batch;
+use crate::llama::batch::{Batch, weighted};
 use crate::llama::config::LlamaConfig;
 use crate::llama::dense::{Adapters, Dense, Part, sized};
 use crate::llama::importance::Read;
@@ -213,13 +213,12 @@ impl LlamaNetwork {
         }
     }
 
-    /// Sum of the losses of the answers' tokens, and how many of them are the likeliest ones.
+    /// Weighted sum of the losses of the answers' tokens, and how many of them are the likeliest ones.
     pub fn loss(&self, batch: &Batch, pass: &mut Pass) -> (Loss, u64) {
         self.forward(batch, pass);
         self.pick(batch, pass);
-        let (mut loss, mut right) = (Loss::default(), 0);
-        let vocabulary = self.config.vocabulary;
-        self.scores(&batch.targets, pass, |_, targets, logits, _| {
+        let (mut loss, mut right, vocabulary) = (Loss::default(), 0, self.config.vocabulary);
+        self.scores(&batch.targets, pass, |first, targets, logits, _| {
             let rows: Vec<(f64, u64)> = logits
                 .par_chunks_exact(vocabulary)
                 .zip(targets)
@@ -229,8 +228,8 @@ impl LlamaNetwork {
                     (-log_softmax(row)[target], u64::from(best == target))
                 })
                 .collect();
-            for (one, hit) in rows {
-                loss += Loss { sum: one, weight: 1.0 };
+            for ((one, hit), weight) in rows.into_iter().zip(&batch.weights[first..]) {
+                loss += weighted(Loss { sum: one, weight: 1.0 }, *weight);
                 right += hit;
             }
         });
@@ -249,7 +248,7 @@ impl LlamaNetwork {
         all
     }
 
-    /// Sum of the losses of the answers' tokens; adds the gradient of `scale` times that sum.
+    /// Weighted sum of the losses of the answers' tokens; adds the gradient of `scale` times that sum.
     pub fn loss_and_gradients(&self, batch: &Batch, scale: f64, pass: &mut Pass, gradients: &mut Gradients) -> Loss {
         self.forward(batch, pass);
         self.pick(batch, pass);
@@ -263,7 +262,11 @@ impl LlamaNetwork {
                 .par_chunks_exact(vocabulary)
                 .zip(grads.par_chunks_exact_mut(vocabulary))
                 .zip(targets)
-                .map(|((row, grad), target)| cross_entropy(row, &[Some(*target as usize)], &[], 0.0, scale, grad))
+                .zip(&batch.weights[first..])
+                .map(|(((row, grad), target), weight)| {
+                    let scale = scale * f64::from(*weight);
+                    weighted(cross_entropy(row, &[Some(*target as usize)], &[], 0.0, scale, grad), *weight)
+                })
                 .collect();
             parts.into_iter().for_each(|part| loss += part);
             let out = &mut of_picked[first * width..][..targets.len() * width];

@@ -45,7 +45,7 @@ fn steps(job: &Job) -> Result<Value> {
     let mut network = LlamaNetwork::new(weights, job.lora.clone(), Seed(1), usize::MAX)?;
     network.refresh();
     let examples: Vec<Example> =
-        job.texts.iter().map(|(tokens, answer)| Example { tokens: tokens.clone(), answer: *answer }).collect();
+        job.texts.iter().map(|(tokens, answer)| Example::new(tokens.clone(), *answer)).collect();
     let save = |network: &LlamaNetwork, part: &str| -> Result<()> {
         let folder = job.out.join(part);
         let failed = |e: std::io::Error| Error::data(format!("write {}: {e}", folder.display()));

@@ -37,6 +37,8 @@ use understudy_pilot::metrics::Metric as Measured;
 pub(crate) const F16_LIMIT: f64 = 1e-3;
 /// The same with the installed base: what quantising the base may cost before the adapter does not fit it any more.
 const INSTALLED_LIMIT: f64 = 0.1;
+/// What comes before a text when the reasons for its answer are asked for: in training only.
+const EXPLAIN: &str = "Explain the answer to this:\n\n";
 /// Held-out answers whose tokens are compared.
 pub(crate) const COMPARED: usize = 48;
 
@@ -57,6 +59,8 @@ pub(crate) struct GenerativeOptions {
     pub(crate) params: LlamaParams,
     /// Instructions for rows that have none.
     pub(crate) system: Option<String>,
+    /// The field with the reasons for the answer, a second task, and how much an answer's reasons count beside it.
+    pub(crate) rationale: Option<(String, f64)>,
     /// Tokens of prompt and answer; longer rows are left out.
     pub(crate) max_tokens: usize,
     /// Share of the rows that only measure.
@@ -89,6 +93,8 @@ pub(crate) struct TrainedGenerative {
     pub(crate) too_long: usize,
     /// Rows that repeated another.
     pub(crate) duplicates: usize,
+    /// Rows that training learned the reasons of.
+    pub(crate) explained: usize,
     /// Agreement at 16 bits, and of the installed base.
     pub(crate) agreement: [Agreement; 2],
 }
@@ -100,6 +106,7 @@ struct Material {
     test: Vec<Example>,
     too_long: usize,
     duplicates: usize,
+    explained: usize,
     data_hash: String,
     /// The instructions, when all rows have the same.
     system: Option<String>,
@@ -125,9 +132,14 @@ fn run(rows: &[Row], options: &GenerativeOptions, dir: &Path, bar: &ProgressBar)
     let began = clock.monotonic();
     let installed = installed::load(&options.models_dir, &options.base)?;
     let gguf = installed.gguf()?;
-    let params = options.params.clone().check()?;
     bar.set_message("reading model and texts");
     let material = material(rows, &ChatTokens::load(&gguf)?, options)?;
+    let mut params = options.params.clone();
+    if material.explained > 0 {
+        // A step sees as many rows as without reasons, each of which is two examples.
+        params.batch *= 2;
+    }
+    let params = params.check()?;
     let network =
         LlamaNetwork::new(Weights::from_gguf(&gguf)?, options.lora.clone(), options.seed, options.max_tokens)?;
     let checkpoint = checkpoint_path(dir, &told(&material, options, &installed_hash(&installed)?));
@@ -148,7 +160,12 @@ fn run(rows: &[Row], options: &GenerativeOptions, dir: &Path, bar: &ProgressBar)
         name: options.name.clone(),
         task: options.task.clone(),
         base: BaseModel { name: ModelName::new(installed.name.clone()), hash: installed_hash(&installed)? },
-        method: format!("lora, rank {}, alpha {}", options.lora.rank, options.lora.alpha),
+        method: format!(
+            "lora, rank {}, alpha {}{}",
+            options.lora.rank,
+            options.lora.alpha,
+            if material.explained > 0 { ", with rationales" } else { "" }
+        ),
         system: material.system.clone(),
         files: BTreeMap::new(),
         metrics,
@@ -181,6 +198,7 @@ fn run(rows: &[Row], options: &GenerativeOptions, dir: &Path, bar: &ProgressBar)
         total: clock.monotonic().saturating_sub(began),
         too_long: material.too_long,
         duplicates: material.duplicates,
+        explained: material.explained,
         agreement,
     })
 }
@@ -207,10 +225,11 @@ fn material(rows: &[Row], tokens: &ChatTokens, options: &GenerativeOptions) -> R
         test: Vec::new(),
         too_long: 0,
         duplicates: 0,
+        explained: 0,
         data_hash: rows_hash(rows),
         system: None,
     };
-    let (mut seen, mut systems) = (BTreeSet::new(), BTreeSet::new());
+    let (mut seen, mut systems, mut reasons) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
     for row in rows {
         let answer = row.gold().filter(|answer| !answer.trim().is_empty()).ok_or_else(|| {
             Error::data(format!("train on line {}: it has no answer; --answer names its field", row.line))
@@ -224,13 +243,28 @@ fn material(rows: &[Row], tokens: &ChatTokens, options: &GenerativeOptions) -> R
         systems.insert(messages.first().filter(|m| m.role == Role::System).map(|m| m.text.clone()));
         let prompt = tokens.prompt(&messages).map_err(|e| e.context(format!("train on line {}", row.line)))?;
         let start = prompt.len();
-        let example = Example { tokens: prompt.into_iter().chain(tokens.answer(answer)).collect(), answer: start };
+        let example = Example::new(prompt.into_iter().chain(tokens.answer(answer)).collect(), start);
         if example.tokens.len() > options.max_tokens {
             material.too_long += 1;
             continue;
         }
         match part_of(&content, shares, options.seed) {
-            Part::Train => material.train.push(example),
+            Part::Train => match (&options.rationale, why(row, options)) {
+                (None, _) => material.train.push(example),
+                (Some(_), None) => material.train.push(example.counting(1.0)),
+                (Some((_, weight)), Some(why)) => {
+                    material.train.push(example.counting(1.0));
+                    reasons.push(why);
+                    let prompt = tokens.prompt(&asking_why(messages))?;
+                    let start = prompt.len();
+                    let all = prompt.into_iter().chain(tokens.answer(why)).collect();
+                    let example = Example::new(all, start).counting(*weight);
+                    if example.tokens.len() <= options.max_tokens {
+                        material.explained += 1;
+                        material.train.push(example);
+                    }
+                }
+            },
             Part::Calibrate => material.stop.push(example),
             Part::Test => material.test.push(example),
         }
@@ -243,10 +277,32 @@ fn material(rows: &[Row], tokens: &ChatTokens, options: &GenerativeOptions) -> R
             options.max_tokens
         )));
     }
+    if let Some((field, weight)) = &options.rationale {
+        if material.explained == 0 {
+            let what = format!("train on {} rows: none to learn from has a `{field}` that is short enough", rows.len());
+            return Err(Error::invalid(what).with_param("rationale"));
+        }
+        let told = format!("{} {weight} {}", material.data_hash, reasons.join("\0"));
+        material.data_hash = sha256_hex(told.as_bytes());
+    }
     if systems.len() == 1 {
         material.system = systems.into_iter().next().flatten();
     }
     Ok(material)
+}
+
+/// The reasons for a row's answer.
+fn why<'r>(row: &'r Row, options: &GenerativeOptions) -> Option<&'r str> {
+    let (field, _) = options.rationale.as_ref()?;
+    row.extra.get(field)?.as_str().map(str::trim).filter(|why| !why.is_empty())
+}
+
+/// A conversation whose last turn asks for the reasons: another task by how it begins.
+fn asking_why(mut messages: Vec<Message>) -> Vec<Message> {
+    if let Some(last) = messages.last_mut() {
+        last.text.insert_str(0, EXPLAIN);
+    }
+    messages
 }
 
 /// What tells this training from others.

@@ -271,7 +271,7 @@ impl Judges {
             let prompt = tokens.prompt(&conversation(row, system));
             let prompt = prompt.map_err(|e| e.context(format!("judge on line {}", row.line)))?;
             let start = prompt.len();
-            let example = Example { tokens: prompt.into_iter().chain(tokens.answer(answer)).collect(), answer: start };
+            let example = Example::new(prompt.into_iter().chain(tokens.answer(answer)).collect(), start);
             if example.tokens.len() > reading.max_tokens {
                 too_long += 1;
                 continue;

@@ -129,3 +129,66 @@ fn numbers_as_classes_and_broken_tags_are_said() {
     assert!(said.code != 0 && said.err.contains("line 2"), "{}", said.err);
     assert!(said.err.contains("`tokens` has 2 entries and `tags` 1"), "{}", said.err);
 }
+
+#[test]
+fn shares_and_reasons_are_said_and_learned_and_leave_the_same_kind_of_model() {
+    let folder = folder();
+    let dir = folder.path();
+    install(dir);
+    let mut lines = String::new();
+    for i in 0..96 {
+        let (animal, place) = (["fish", "bird"][i % 2], ["deep", "high"][i % 2]);
+        let colour = ["red", "blue", "the"][i % 3];
+        let dots = ". ".repeat(1 + i / 6);
+        let text = format!("{colour} {animal} swims {place} {dots}");
+        let mut row = json!({ "text": text, "label": animal, "why": format!("it is {place} and {colour}") });
+        if i % 3 == 0 {
+            // The label is what the shares put first but for every twelfth row.
+            let share = if i % 12 == 0 { 0.2 } else { 0.9 };
+            row["shares"] = json!({ (animal): share, (["bird", "fish"][i % 2]): 1.0 - share });
+        }
+        writeln!(lines, "{row}").expect("a string");
+    }
+    fs::write(dir.join("said.jsonl"), lines).expect("written");
+    let train = |out: &str, more: &[&str]| {
+        let start =
+            ["adapt", "finetune", "--base", "tiny", "--data", "said.jsonl", "--dtype", "f32", "--json", "--out"];
+        run(dir, &[&start[..], &[out], more].concat())
+    };
+    let full = ["--method", "full", "--epochs", "3"];
+    let hash = |out: &str, more: &[&str]| {
+        let said = train(out, more);
+        assert_eq!(said.code, 0, "{}", said.err);
+        said.json()["hash"].clone()
+    };
+    for method in [&["--method", "head"][..], &["--method", "words"], &full] {
+        let name = method[1];
+        let said = train(&format!("{name}-soft"), method);
+        assert_eq!(said.code, 0, "{}", said.err);
+        assert!(said.err.contains("24 of 96 rows are learned by `shares`"), "{}", said.err);
+        assert!(said.err.contains("8 keep their label"), "{}", said.err);
+        let hard = hash(&format!("{name}-hard"), &[method, &["--soft", "none"]].concat());
+        assert!(said.json()["hash"] != hard, "{name} learned the shares");
+    }
+    let reasons = [&full[..], &["--soft", "none", "--rationale", "why"]].concat();
+    let said = train("why", &reasons);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.err.contains("96 of 96 rows say why in `why`"), "{}", said.err);
+    assert_eq!(hash("again", &reasons), said.json()["hash"], "the same data and seed give the same model");
+    let files = |model: &str| {
+        let mut names: Vec<_> =
+            fs::read_dir(dir.join(model)).expect("a folder").flatten().map(|e| e.file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(files("why"), files("full-hard"));
+    for (more, says) in [
+        (&["--soft", "odds"][..], "no row has a `odds`"),
+        (&["--method", "full", "--rationale", "because"], "no row has a `because`"),
+        (&["--rationale", "why"], "--method lora or full"),
+        (&["--method", "full", "--rationale", "why", "--rationale-weight", "0"], "positive"),
+    ] {
+        let said = train("never", more);
+        assert!(said.code != 0 && said.err.contains(says), "{}", said.err);
+    }
+}

@@ -82,6 +82,7 @@ fn options(args: &FinetuneArgs, context: &Context) -> GenerativeOptions {
         lora,
         params,
         system: args.system.clone(),
+        rationale: args.rationale.clone().map(|field| (field, args.rationale_weight)),
         max_tokens: args.max_tokens as usize,
         test_share: args.test_share,
         seed: Seed(args.seed),
@@ -103,6 +104,7 @@ fn summary(trained: &TrainedGenerative) -> serde_json::Value {
         "peak_memory_mb": peak_memory_mb(),
         "duplicates": trained.duplicates,
         "too_long": trained.too_long,
+        "explained": trained.explained,
         "losses": trained.losses,
         "served": {"f16": half, "installed": installed},
         "metrics": trained.artifact.manifest().metrics,
@@ -126,6 +128,9 @@ fn show(trained: &TrainedGenerative) {
         trained.training.as_secs_f64(),
         trained.samples as f64 / trained.training.as_secs_f64().max(1e-9),
     ));
+    if trained.explained > 0 {
+        terminal::say(format_args!("  and from the reasons of {} of them", trained.explained));
+    }
     for record in &trained.history {
         let held = record.held_out.map_or_else(String::new, |held| format!(", {:.4} on held-out rows", held.loss));
         terminal::say(format_args!("  epoch {}: loss {:.4}{held}", record.epoch + 1, record.loss));
