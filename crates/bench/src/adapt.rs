@@ -49,9 +49,12 @@ pub(crate) struct AdaptArgs {
     /// Passes of the fine-tuning before compression
     #[arg(long, default_value_t = 5)]
     epochs: usize,
-    /// Training rows of the generative model
+    /// Training rows of the generative model; most of a student with reasons
     #[arg(long, default_value_t = 1200)]
     rows: usize,
+    /// Students with and without reasons that are compared, of five ways to train one
+    #[arg(long, default_value_t = 5)]
+    arms: usize,
     /// Measure these parts only
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Part::ALL)]
     only: Vec<Part>,

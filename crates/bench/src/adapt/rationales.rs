@@ -35,10 +35,10 @@ const fn arm(name: &'static str, labels: f64, reasons: Option<f64>) -> Arm {
 
 const ENCODER_ARMS: [Arm; 5] = [
     arm("labels", 1.0, None),
-    arm("reasons 0.3", 1.0, Some(0.3)),
     arm("reasons 1", 1.0, Some(1.0)),
-    arm("half the labels", 0.5, None),
+    arm("reasons 0.3", 1.0, Some(0.3)),
     arm("half, reasons 0.3", 0.5, Some(0.3)),
+    arm("half the labels", 0.5, None),
 ];
 const GENERATIVE_ARMS: [Arm; 2] = [arm("labels", 1.0, None), arm("reasons 1", 1.0, Some(1.0))];
 
@@ -112,8 +112,9 @@ pub(super) fn measure(args: &AdaptArgs, data: &Path, models: &Path) -> Result<Op
     println!("{:<18} {:<18} {:>5} {:>6} {:>6} {:>9} {:>8}", "set", "arm", "seed", "train", "n", "accuracy", "seconds");
     let mut compared = Vec::new();
     for name in SETS.into_iter().filter(|name| args.sets.is_empty() || args.sets.iter().any(|set| set == name)) {
-        let set = set(name, &data)?;
+        let set = set(name, &data, args)?;
         let arms = if set.told.is_some() { &GENERATIVE_ARMS[..] } else { &ENCODER_ARMS[..] };
+        let arms = &arms[..arms.len().min(args.arms.max(2))];
         let mut students = Vec::new();
         for seed in 1..=args.seeds {
             for arm in arms {
@@ -173,7 +174,7 @@ fn compare(set: &'static str, arm: &'static str, students: &[(&str, Student)]) -
     }
 }
 
-fn set(name: &'static str, data: &Path) -> Result<Set> {
+fn set(name: &'static str, data: &Path, args: &AdaptArgs) -> Result<Set> {
     let nli = |told, seen, train, test| Set { name, train, test, seen, told, task: "classify" };
     Ok(match name {
         "esnli" | "esnli_generative" => {
@@ -181,10 +182,10 @@ fn set(name: &'static str, data: &Path) -> Result<Set> {
             let rows = read(&data.join("esnli_valid.jsonl.zst"), inference)?;
             let (test, train) = divided(rows, 0.2);
             match name {
-                "esnli" => nli(None, 1000, train, test),
+                "esnli" => nli(None, args.rows.min(1000), train, test),
                 _ => nli(
                     Some("Does the hypothesis follow from the premise? Answer entailment, neutral or contradiction."),
-                    300,
+                    args.rows.min(300),
                     train,
                     test.into_iter().take(600).collect(),
                 ),
@@ -194,17 +195,17 @@ fn set(name: &'static str, data: &Path) -> Result<Set> {
             let read = |file: &str| -> Result<Vec<Row>> {
                 Ok(read(&data.join(file), inference)?.into_iter().map(|(_, row)| row).collect())
             };
-            nli(None, 1000, read("anli1_valid.jsonl")?, read("anli1_test.jsonl")?)
+            nli(None, args.rows.min(1000), read("anli1_valid.jsonl")?, read("anli1_test.jsonl")?)
         }
         "cqa_generative" => {
             let (test, train) = divided(read(&data.join("cqa_train.jsonl.zst"), question)?, 0.1);
             let told = Some("Which choice answers the question? Answer a, b, c, d or e.");
-            nli(told, 300, train, test.into_iter().take(600).collect())
+            nli(told, args.rows.min(300), train, test.into_iter().take(600).collect())
         }
         _ => {
             let (test, train) = divided(read(&data.join("svamp_train.jsonl"), sum)?, 0.25);
             let told = Some("Write the sum that answers the question.");
-            Set { name, train, test, seen: 300, told, task: "answer" }
+            Set { name, train, test, seen: args.rows.min(300), told, task: "answer" }
         }
     })
 }
