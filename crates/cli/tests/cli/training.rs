@@ -151,8 +151,9 @@ fn shares_and_reasons_are_said_and_learned_and_leave_the_same_kind_of_model() {
     }
     fs::write(dir.join("said.jsonl"), lines).expect("written");
     let train = |out: &str, more: &[&str]| {
+        // The name is part of the hash.
         let start =
-            ["adapt", "finetune", "--base", "tiny", "--data", "said.jsonl", "--dtype", "f32", "--json", "--out"];
+            ["adapt", "finetune", "--base", "tiny", "--name", "tiny", "--data", "said.jsonl", "--json", "--out"];
         run(dir, &[&start[..], &[out], more].concat())
     };
     let full = ["--method", "full", "--epochs", "3"];
