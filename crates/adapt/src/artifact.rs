@@ -41,8 +41,10 @@ pub struct Provenance {
     pub thresholds: Vec<f64>,
     /// Number type of the encoder that made the embeddings.
     pub dtype: Dtype,
-    /// Tokens after which texts were cut.
+    /// Tokens after which texts were cut, or windows ended.
     pub max_tokens: u32,
+    /// Most windows of a text.
+    pub windows: u32,
     /// How token vectors became one vector.
     pub pooling: Pooling,
     /// Quality on examples that training did not see.
@@ -189,7 +191,7 @@ fn encode(
 ) -> Result<(Vec<u8>, Vec<u8>)> {
     let head = &fitted.head;
     let manifest = Manifest {
-        format: provenance.kind.format(),
+        format: provenance.kind.format(provenance.windows),
         name: provenance.name,
         kind: provenance.kind,
         task: provenance.task,
@@ -200,6 +202,7 @@ fn encode(
         out_of_scope: provenance.out_of_scope,
         dtype: provenance.dtype,
         max_tokens: provenance.max_tokens,
+        windows: provenance.windows,
         pooling: provenance.pooling,
         labels: head.labels().to_vec(),
         temperature: head.temperature(),
@@ -268,6 +271,7 @@ impl Provenance {
             thresholds: Vec::new(),
             dtype: Dtype::F32,
             max_tokens: 128,
+            windows: 1,
             pooling: Pooling::Mean,
             metrics: BTreeMap::new(),
             data_hash: data.data_hash(),

@@ -82,7 +82,10 @@ fn write(text: &mut String, manifest: &Manifest, hash: &str) -> std::fmt::Result
     row("regularisation and stopping chosen on", format!("{} texts", manifest.n_stop))?;
     row("calibrated on", format!("{} texts, temperature {:.3}", manifest.n_calibrate, manifest.temperature))?;
     if !own {
-        row("texts are cut after", format!("{} tokens", manifest.max_tokens))?;
+        match manifest.windows {
+            1 => row("texts are cut after", format!("{} tokens", manifest.max_tokens))?,
+            n => row("texts are read in", format!("at most {n} windows of {} tokens", manifest.max_tokens))?,
+        }
     }
     row("seed", manifest.seed.0.to_string())?;
     if let Some(parent) = &manifest.parent {

@@ -18,7 +18,6 @@ mod params;
 mod progress;
 mod run;
 mod schedule;
-mod windows;
 
 pub use evaluate::Evaluation;
 pub use learner::Tunable;
@@ -30,7 +29,6 @@ pub use params::{CheckedFinetuneParams, FinetuneParams, balanced};
 pub use progress::{Checkpoints, Data, Ended, Finetuned, Progress, Record, Run};
 pub(crate) use run::train;
 pub use schedule::Schedule;
-pub use windows::{LongTexts, windows};
 
 #[cfg(test)]
 mod tests;

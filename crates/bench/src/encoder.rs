@@ -64,7 +64,7 @@ pub(crate) fn run(args: &EncoderArgs) -> Result<()> {
     };
     let dir = models.join("minilm");
     let load = |dtype| {
-        let options = EncoderOptions { dtype, max_tokens: 256, pooling: None };
+        let options = EncoderOptions::cut(dtype, 256);
         Encoder::load(&dir, &options).map_err(|e| e.context("run `understudy pull minilm` first"))
     };
     let encoders = [load(Dtype::F32)?, load(Dtype::Int8)?];

@@ -75,7 +75,7 @@ pub(crate) fn run(args: &StreamArgs) -> Result<()> {
         .unwrap_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")));
     let models = args.models.clone().or_else(|| std::env::home_dir().map(|home| home.join(".understudy/models")));
     let minilm = models.unwrap_or_default().join("minilm");
-    let encoder = Encoder::load(&minilm, &EncoderOptions { dtype: Dtype::F32, max_tokens: 256, pooling: None })?;
+    let encoder = Encoder::load(&minilm, &EncoderOptions::cut(Dtype::F32, 256))?;
     let params = OnlineParams::default();
     println!("{params:?}; mean over {} random orders ± half of the 95 % interval\n", args.orders);
     println!(

@@ -19,7 +19,7 @@ use understudy_dataset::{Example, Row, text_hash};
 use understudy_model::{
     artifact::{Artifact, Body, Dtype, Kind as ArtifactKind, MANIFEST},
     catalogue::Kind,
-    encoder,
+    encoder::{self, EncoderOptions},
     generate::{Generator, GeneratorOptions},
     installed::{self, Installed},
 };
@@ -90,7 +90,8 @@ impl Contenders<'_> {
                 format!("pick examples by `{by}`: write {WORDS}, or an encoder that `understudy pull` installed");
             return Err(Error::not_found(what).with_param("shots-by"));
         };
-        let service = self.composer.encoder(&installed, encoder::Dtype::Int8, MAX_TOKENS as usize, 0)?;
+        let service =
+            self.composer.encoder(&installed, EncoderOptions::cut(encoder::Dtype::Int8, MAX_TOKENS as usize), 0)?;
         let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
         let bar = terminal::progress((self.train.len() + texts.len()) as u64, &format!("embedding with {by}"));
         let shots =
@@ -246,7 +247,8 @@ impl Contenders<'_> {
     }
 
     async fn label_names(&self, name: &str, installed: &Installed) -> Result<Candidate> {
-        let service = self.composer.encoder(installed, encoder::Dtype::Int8, MAX_TOKENS as usize, 0)?;
+        let service =
+            self.composer.encoder(installed, EncoderOptions::cut(encoder::Dtype::Int8, MAX_TOKENS as usize), 0)?;
         let embedder: Arc<dyn Embedder> = service;
         let backend = LabelNames::new(ModelName::new(name.to_owned()), embedder, self.labels.to_vec()).await?;
         Ok(Candidate {

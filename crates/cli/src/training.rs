@@ -80,8 +80,10 @@ pub(crate) struct TrainOptions {
     pub(crate) task: Option<TaskName>,
     /// Number type of the encoder.
     pub(crate) dtype: Dtype,
-    /// Tokens after which texts are cut.
+    /// Tokens after which texts are cut, or windows end.
     pub(crate) max_tokens: u32,
+    /// Most windows in which a longer text is read; 1 cuts it.
+    pub(crate) windows: u32,
     /// Share of the examples that only measure.
     pub(crate) test_share: f64,
     /// What a teacher said beside the labels.
@@ -116,6 +118,7 @@ impl Default for TrainOptions {
             task: None,
             dtype: Dtype::Int8,
             max_tokens: 256,
+            windows: 1,
             test_share: 0.1,
             taught: taught::Taught::default(),
             params: HeadParams::default(),
@@ -134,9 +137,20 @@ impl Default for TrainOptions {
 impl TrainOptions {
     /// Where a training with these options keeps its state.
     fn checkpoint(&self, dir: &Path, material: &Material, base: &str) -> PathBuf {
-        let Self { method, tuning, seed, max_tokens, test_share, .. } = self;
+        let Self { method, tuning, seed, max_tokens, windows, test_share, .. } = self;
         let data = self.taught.hash(material.cleaned.data_hash());
-        run::checkpoint_path(dir, &format!("{data} {base} {method:?} {tuning:?} {} {max_tokens} {test_share}", seed.0))
+        let told = format!("{data} {base} {method:?} {tuning:?} {} {max_tokens} {windows} {test_share}", seed.0);
+        run::checkpoint_path(dir, &told)
+    }
+
+    /// How an encoder reads texts.
+    fn reading(&self) -> EncoderOptions {
+        EncoderOptions {
+            dtype: self.dtype.into(),
+            max_tokens: self.max_tokens as usize,
+            windows: self.windows as usize,
+            pooling: None,
+        }
     }
 }
 
@@ -225,6 +239,7 @@ struct Product {
     files: BTreeMap<String, Vec<u8>>,
     dtype: Dtype,
     max_tokens: u32,
+    windows: u32,
     pooling: Pooling,
 }
 
@@ -267,6 +282,7 @@ fn finish(
         thresholds: Vec::new(),
         dtype: product.dtype,
         max_tokens: product.max_tokens,
+        windows: product.windows,
         pooling: product.pooling,
         metrics,
         data_hash: options.taught.hash(material.cleaned.data_hash()),
@@ -309,9 +325,7 @@ pub(crate) async fn train_head(
     let params = options.params.clone().check()?;
     let material = Material::new(examples, &options)?;
     let installed = encoder_named(&options)?;
-    let encoder =
-        EncoderOptions { dtype: options.dtype.into(), max_tokens: options.max_tokens as usize, pooling: None };
-    let encoder = Encoder::load(installed.dir(), &encoder)?;
+    let encoder = Encoder::load(installed.dir(), &options.reading())?;
     let pooling = encoder.pooling().into();
     let max_tokens = u32::try_from(encoder.max_tokens()).unwrap_or(u32::MAX);
     bar.set_length(material.cleaned.examples.len() as u64);
@@ -341,6 +355,7 @@ pub(crate) async fn train_head(
             files: BTreeMap::new(),
             dtype: options.dtype,
             max_tokens,
+            windows: options.windows,
             pooling,
         };
         let fitting = clock.monotonic().saturating_sub(embedding);
@@ -352,9 +367,7 @@ pub(crate) async fn train_head(
 /// Texts a second that the options' encoder embeds, from a sample.
 pub(crate) async fn embeddings_per_s(sample: &[Example], options: &TrainOptions) -> Result<f64> {
     let installed = encoder_named(options)?;
-    let encoder =
-        EncoderOptions { dtype: options.dtype.into(), max_tokens: options.max_tokens as usize, pooling: None };
-    let encoder = Encoder::load(installed.dir(), &encoder)?;
+    let encoder = Encoder::load(installed.dir(), &options.reading())?;
     let sample = Cleaned { examples: sample.to_vec(), duplicates: 0, conflicts: Vec::new() };
     let clock = SystemClock::new();
     embed(encoder, &sample, options.threads, &ProgressBar::hidden()).await?;

@@ -7,7 +7,9 @@
 
 mod manifest;
 
-pub use manifest::{BaseModel, Body, Compression, Dtype, Kind, Manifest, Metric, OutOfScope, Pooling, Unlabelled};
+pub use manifest::{
+    BaseModel, Body, Compression, Dtype, Kind, MOST_WINDOWS, Manifest, Metric, OutOfScope, Pooling, Unlabelled,
+};
 
 use crate::{head::Head, installed::hash_file};
 use manifest::read_manifest;

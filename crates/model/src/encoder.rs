@@ -22,13 +22,15 @@ pub use understudy_kernels::{Dtype, Pooling, instruction_set};
 use weights::Weights;
 
 /// How to load an encoder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EncoderOptions {
     /// Number format of the weights and products.
     pub dtype: Dtype,
     /// Tokens to read of each text, special ones included. The model's own limit (`max_seq_length` in
     /// `sentence_bert_config.json`, and its table of positions) applies on top.
     pub max_tokens: usize,
+    /// Windows of `max_tokens` in which a longer text is read; 1 cuts it.
+    pub windows: usize,
     /// How to pool; `None` takes what `1_Pooling/config.json` says, or the mean when there is no such file.
     pub pooling: Option<Pooling>,
 }
@@ -36,7 +38,15 @@ pub struct EncoderOptions {
 impl Default for EncoderOptions {
     /// int8, and as many tokens as the model allows up to 512.
     fn default() -> Self {
-        Self { dtype: Dtype::Int8, max_tokens: 512, pooling: None }
+        Self { dtype: Dtype::Int8, max_tokens: 512, windows: 1, pooling: None }
+    }
+}
+
+impl EncoderOptions {
+    /// Texts are cut after `max_tokens` and pooled as the model says.
+    #[must_use]
+    pub fn cut(dtype: Dtype, max_tokens: usize) -> Self {
+        Self { dtype, max_tokens, ..Self::default() }
     }
 }
 
@@ -70,7 +80,7 @@ impl Encoder {
         let config = Config::load(dir)?;
         let max_tokens = options.max_tokens.min(config.max_tokens);
         let file = dir.join("tokenizer.json");
-        let tokenizer = Tokenizer::load(&file, max_tokens)?;
+        let tokenizer = Tokenizer::load(&file, max_tokens)?.with_windows(options.windows);
         if tokenizer.vocabulary() > config.vocabulary {
             return Err(Error::data(format!(
                 "load encoder {}: its tokeniser knows {} tokens and the model {}; the two files are not of one model",
@@ -102,10 +112,16 @@ impl Encoder {
         self.body.width()
     }
 
-    /// The most tokens it reads of a text.
+    /// The most tokens of a window; the most it reads of a text where that is cut.
     #[must_use]
     pub fn max_tokens(&self) -> usize {
         self.tokenizer.max_tokens()
+    }
+
+    /// The most windows in which it reads a text.
+    #[must_use]
+    pub fn windows(&self) -> usize {
+        self.tokenizer.most_windows()
     }
 
     /// Number format of its weights.

@@ -16,6 +16,7 @@ pub mod service;
 pub mod table;
 pub mod tags;
 pub mod tokens;
+mod windows;
 pub mod wordpiece;
 pub mod words;
 

@@ -239,7 +239,7 @@ impl Shared {
             let mut tokens = 0;
             while let Some(job) = queue.waiting.front() {
                 // Words and word pieces average four bytes or more; an estimate will do for the share to take.
-                tokens += (job.text.len() / 4 + 2).min(self.encoder.max_tokens());
+                tokens += (job.text.len() / 4 + 2).min(self.encoder.max_tokens() * self.encoder.windows());
                 if !jobs.is_empty() && tokens > self.options.max_batch_tokens {
                     break;
                 }

@@ -4,6 +4,7 @@
 //! a model reads is the caller's choice. A long text costs no more than its readable beginning. BERT's own WordPiece is
 //! cut by [`Pieces`], tens of times faster than by the `tokenizers` crate and token for token the same.
 
+use crate::windows::{readable, windows};
 use crate::wordpiece::Pieces;
 use std::ops::Range;
 use std::path::Path;
@@ -13,6 +14,8 @@ use understudy_core::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens {
     ids: Vec<u32>,
+    /// Windows after the first.
+    more: Vec<Vec<u32>>,
     truncated: bool,
 }
 
@@ -25,20 +28,31 @@ impl Tokens {
         if ids.is_empty() {
             return Err(Error::invalid("embed a text of no tokens: give at least one"));
         }
-        Ok(Self { ids, truncated: false })
+        Ok(Self { ids, more: Vec::new(), truncated: false })
     }
 
-    /// The ids, special tokens included.
+    /// The ids of the first window, special tokens included: all that is read, where texts are cut.
     #[must_use]
     pub fn ids(&self) -> &[u32] {
         &self.ids
     }
 
-    /// Number of tokens, special ones included.
+    /// The ids of each window, special tokens included; at least one window.
+    pub fn windows(&self) -> impl Iterator<Item = &[u32]> {
+        std::iter::once(&self.ids).chain(&self.more).map(Vec::as_slice)
+    }
+
+    /// As [`Self::windows`].
+    #[must_use]
+    pub fn into_windows(self) -> Vec<Vec<u32>> {
+        std::iter::once(self.ids).chain(self.more).collect()
+    }
+
+    /// Number of tokens in all windows, special ones included.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "there is always at least one token")]
     pub fn len(&self) -> usize {
-        self.ids.len()
+        self.windows().map(<[u32]>::len).sum()
     }
 
     /// True when the text went on after the last token.
@@ -107,6 +121,9 @@ pub struct Tokenizer {
     /// the `tokenizers` crate as a whole.
     around: Option<Around>,
     max_tokens: usize,
+    most_windows: usize,
+    /// Tokens that are made of a text before they are laid out in windows.
+    readable: usize,
 }
 
 /// The special tokens before and after a text.
@@ -150,7 +167,15 @@ impl Tokenizer {
     pub fn load(file: &Path, max_tokens: usize) -> Result<Self> {
         let pieces = Pieces::load(file)?;
         let around = if pieces.is_fast() { Around::of(pieces.crates()) } else { None };
-        Ok(Self { pieces, around, max_tokens })
+        Ok(Self { pieces, around, max_tokens, most_windows: 1, readable: max_tokens })
+    }
+
+    /// The same, which reads longer texts in at most so many windows of `max_tokens`, each overlapping the one before it by a
+    /// quarter; 1 cuts them.
+    #[must_use]
+    pub fn with_windows(self, most: usize) -> Self {
+        let most_windows = most.max(1);
+        Self { most_windows, readable: readable(self.max_tokens, most_windows), ..self }
     }
 
     /// Largest id it can produce, plus one.
@@ -159,19 +184,25 @@ impl Tokenizer {
         self.pieces.vocabulary()
     }
 
-    /// The most tokens that [`Tokenizer::tokenize`] returns.
+    /// The most tokens of a window.
     #[must_use]
     pub fn max_tokens(&self) -> usize {
         self.max_tokens
     }
 
-    /// Tokenises the beginning of `text`.
+    /// The most windows of a text.
+    #[must_use]
+    pub fn most_windows(&self) -> usize {
+        self.most_windows
+    }
+
+    /// Tokenises the beginning of `text`, as much of it as the windows hold.
     ///
     /// # Errors
     /// `Data` when the tokeniser cannot represent the text.
     pub fn tokenize(&self, text: &str) -> Result<Tokens> {
         // Most words of most languages take fewer bytes than this for each token, so one try is the rule.
-        let mut bytes = self.max_tokens.saturating_mul(8);
+        let mut bytes = self.readable.saturating_mul(8);
         loop {
             let head = readable_head(text, bytes);
             let tokens = match &self.around {
@@ -179,7 +210,7 @@ impl Tokenizer {
                 None => self.by_crate(head)?,
             };
             if tokens.truncated || head.len() == text.len() {
-                return Ok(tokens);
+                return Ok(self.laid_out(tokens));
             }
             bytes = bytes.saturating_mul(2);
         }
@@ -209,18 +240,23 @@ impl Tokenizer {
         Ok(Words { ids: encoding.get_ids().to_vec(), words })
     }
 
+    fn laid_out(&self, Tokens { ids, truncated, .. }: Tokens) -> Tokens {
+        let mut windows = windows(ids, self.max_tokens, self.most_windows).into_iter();
+        Tokens { ids: windows.next().unwrap_or_default(), more: windows.collect(), truncated }
+    }
+
     /// The fast way.
     fn between(&self, around: &Around, head: &str) -> Result<Tokens> {
-        let mut ids = Vec::with_capacity(self.max_tokens.min(head.len() / 2) + 8);
+        let mut ids = Vec::with_capacity(self.readable.min(head.len() / 2) + 8);
         ids.extend_from_slice(&around.opening);
         self.pieces.ids(head, &mut ids)?;
-        let closing = around.closing.len().min(self.max_tokens);
-        let truncated = ids.len() + around.closing.len() > self.max_tokens;
+        let closing = around.closing.len().min(self.readable);
+        let truncated = ids.len() + around.closing.len() > self.readable;
         if truncated {
-            ids.truncate(self.max_tokens - closing);
+            ids.truncate(self.readable - closing);
         }
         ids.extend_from_slice(&around.closing[around.closing.len() - closing..]);
-        Ok(Tokens { ids, truncated })
+        Ok(Tokens { ids, more: Vec::new(), truncated })
     }
 
     /// The way of the `tokenizers` crate. Cuts out of the middle: what the tokeniser puts at the end (`[SEP]`) stays at
@@ -229,14 +265,14 @@ impl Tokenizer {
         let encoding = self.pieces.crates().encode_fast(head, true);
         let encoding = encoding.map_err(|e| Error::data(format!("tokenise a text of {} bytes: {e}", head.len())))?;
         let ids = encoding.get_ids();
-        if ids.len() <= self.max_tokens {
-            return Ok(Tokens { ids: ids.to_vec(), truncated: false });
+        if ids.len() <= self.readable {
+            return Tokens::from_ids(ids.to_vec());
         }
         let closing = encoding.get_special_tokens_mask().iter().rev().take_while(|special| **special == 1).count();
-        let closing = closing.min(self.max_tokens);
-        let mut kept = ids[..self.max_tokens - closing].to_vec();
+        let closing = closing.min(self.readable);
+        let mut kept = ids[..self.readable - closing].to_vec();
         kept.extend_from_slice(&ids[ids.len() - closing..]);
-        Ok(Tokens { ids: kept, truncated: true })
+        Ok(Tokens { ids: kept, more: Vec::new(), truncated: true })
     }
 }
 

@@ -236,7 +236,7 @@ fn the_trained_encoder_reads_back_as_the_one_that_serves() {
         for (path, bytes) in network.encoder_files().unwrap() {
             assert!(std::fs::read(folder.path().join(&path)).unwrap() == bytes, "{path}");
         }
-        let options = EncoderOptions { dtype: Dtype::F32, max_tokens: 512, pooling: None };
+        let options = EncoderOptions { dtype: Dtype::F32, max_tokens: 512, windows: 1, pooling: None };
         let served = understudy_model::encoder::Encoder::load(folder.path(), &options).unwrap();
         let before = understudy_model::encoder::Encoder::load(&fixture(name), &options).unwrap();
         let example = Example::new(vec![vec![5, 9, 4, 17, 20]], Target::Class(0));

@@ -11,12 +11,7 @@ use std::{
 };
 use understudy_core::{Error, Result};
 use understudy_dataset::{Example, Fields};
-use understudy_model::{
-    artifact::Artifact,
-    classifier::Classifier,
-    encoder::{Encoder, EncoderOptions},
-    table::TokenTable,
-};
+use understudy_model::{artifact::Artifact, classifier::Classifier, encoder::Encoder, table::TokenTable};
 use understudy_stats::binomial;
 
 /// Seconds for which texts are classified one after the other.
@@ -179,9 +174,7 @@ fn student(set: &'static str, train: &[Example], test: &[Example], tmp: &Path, m
     let distil_seconds = start.elapsed().as_secs_f64();
     let artifact = Artifact::read(&head)?;
     let manifest = artifact.manifest();
-    let options =
-        EncoderOptions { dtype: manifest.dtype.into(), max_tokens: manifest.max_tokens as usize, pooling: None };
-    let vectors = embed(&Encoder::load(&models.join("minilm"), &options)?, test.iter())?;
+    let vectors = embed(&Encoder::load(&models.join("minilm"), &manifest.reading())?, test.iter())?;
     let mut of_minilm = 0;
     for (vector, example) in vectors.iter().zip(test) {
         of_minilm += u64::from(artifact.head().predict(vector)?.label == example.label);

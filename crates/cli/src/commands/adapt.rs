@@ -29,7 +29,7 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use understudy_adapt::{artifact::Existing, rejection};
 use understudy_core::{Clock, Error, ModelName, Result, Seed, TaskName, Timestamp};
-use understudy_model::artifact::Dtype;
+use understudy_model::artifact::{Dtype, MOST_WINDOWS};
 use understudy_store::{Store, StoreOptions};
 
 /// What `adapt` can do.
@@ -161,9 +161,13 @@ pub(crate) struct FinetuneArgs {
     /// Rank of the adapters (lora) [default: 8; 16 for generative models]
     #[arg(long, value_name = "N")]
     rank: Option<usize>,
-    /// Tokens after which texts are cut; generative models leave out what is longer
+    /// Tokens after which texts are cut, or windows end; generative models leave out what is longer
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=8192))]
     max_tokens: u32,
+    /// Windows of --max-tokens in which longer texts are read, each overlapping the one before it by a quarter; 1 cuts them
+    /// (head, lora, full, fewshot)
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_WINDOWS)))]
+    windows: u32,
     /// Share of the examples that only measure
     #[arg(long, default_value_t = 0.1, value_name = "SHARE")]
     test_share: f64,
@@ -241,7 +245,11 @@ async fn finetune(args: FinetuneArgs, context: &Context) -> Result<()> {
     if args.test.is_some() {
         return Err(Error::invalid("train: --test goes with --task extract; labels are measured by `pilot run`"));
     }
-    if generative::is_meant(&args, context)? {
+    let generative = generative::is_meant(&args, context)?;
+    if args.windows > 1 && (generative || args.method == Some(Method::Words)) {
+        return Err(Error::invalid("train: --windows is for encoders; this kind of model has no use for it"));
+    }
+    if generative {
         return generative::run(&args, context).await;
     }
     if args.rationale.is_some() && !matches!(args.method, Some(Method::Lora | Method::Full)) {
@@ -312,6 +320,7 @@ fn options(args: &FinetuneArgs, context: &Context, created: Timestamp) -> TrainO
         task: args.task.as_deref().filter(|task| args.data.is_none() || *task != "classify").map(TaskName::from),
         dtype: args.dtype.into(),
         max_tokens: args.max_tokens,
+        windows: args.windows,
         out_of_scope: args.out_of_scope.clone().map(|label| (label, args.out_of_scope_cost)),
         test_share: args.test_share,
         seed: Seed(args.seed),

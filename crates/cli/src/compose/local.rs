@@ -39,8 +39,7 @@ pub(super) struct EncoderKey {
     dir: PathBuf,
     /// Hash of what the folder holds.
     content: String,
-    dtype: Dtype,
-    max_tokens: usize,
+    reading: EncoderOptions,
     threads: usize,
 }
 
@@ -48,13 +47,13 @@ impl Composer {
     /// An artifact of any kind, ready to answer.
     pub(crate) fn backend(&self, artifact: &Artifact, models_dir: &Path, threads: usize) -> Result<Arc<dyn Backend>> {
         let manifest = artifact.manifest();
-        let (name, max_tokens) = (manifest.name.clone(), manifest.max_tokens as usize);
+        let name = manifest.name.clone();
         let encoder = || match manifest.body {
             Body::Base => {
                 let base = self.base(artifact, models_dir)?;
-                self.encoder_in(&base, &manifest.base.hash, manifest.dtype.into(), max_tokens, threads)
+                self.encoder_in(&base, &manifest.base.hash, manifest.reading(), threads)
             }
-            _ => self.encoder_in(artifact.dir(), artifact.hash(), manifest.dtype.into(), max_tokens, threads),
+            _ => self.encoder_in(artifact.dir(), artifact.hash(), manifest.reading(), threads),
         };
         Ok(match manifest.kind {
             ArtifactKind::Classifier => Arc::new(self.classifier(artifact, models_dir, threads)?),
@@ -85,7 +84,7 @@ impl Composer {
         let max_tokens = manifest.max_tokens as usize;
         // The folder may come to hold another artifact while this one is still loaded.
         let encoded = |dir: &Path, content: &str| {
-            let encoder = self.encoder_in(dir, content, manifest.dtype.into(), max_tokens, threads)?;
+            let encoder = self.encoder_in(dir, content, manifest.reading(), threads)?;
             Classifier::new(name.clone(), encoder, artifact.head().clone())
         };
         let classifier = match manifest.body {
@@ -117,28 +116,26 @@ impl Composer {
     pub(crate) fn encoder(
         &self,
         installed: &Installed,
-        dtype: Dtype,
-        max_tokens: usize,
+        reading: EncoderOptions,
         threads: usize,
     ) -> Result<Arc<EncoderService>> {
-        self.encoder_in(installed.dir(), &base_model(installed).hash, dtype, max_tokens, threads)
+        self.encoder_in(installed.dir(), &base_model(installed).hash, reading, threads)
     }
 
     pub(super) fn encoder_in(
         &self,
         dir: &Path,
         content: &str,
-        dtype: Dtype,
-        max_tokens: usize,
+        reading: EncoderOptions,
         threads: usize,
     ) -> Result<Arc<EncoderService>> {
         let threads = cores(threads);
-        let key = EncoderKey { dir: dir.to_owned(), content: content.to_owned(), dtype, max_tokens, threads };
+        let key = EncoderKey { dir: dir.to_owned(), content: content.to_owned(), reading, threads };
         let mut loaded = self.encoders.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(service) = loaded.get(&key).and_then(Weak::upgrade) {
             return Ok(service);
         }
-        let encoder = Encoder::load(&key.dir, &EncoderOptions { dtype, max_tokens, pooling: None })?;
+        let encoder = Encoder::load(&key.dir, &reading)?;
         let options = ServiceOptions { threads, max_batch_tokens: BATCH_TOKENS, queue_capacity: ENCODER_QUEUE };
         let service = Arc::new(EncoderService::start(encoder, options));
         loaded.retain(|_, service| service.strong_count() > 0);
@@ -159,7 +156,7 @@ impl Composer {
             router::Precision::Int8 => Dtype::Int8,
             router::Precision::F32 => Dtype::F32,
         };
-        self.encoder(&installed, dtype, reading.tokens as usize, threads)
+        self.encoder(&installed, EncoderOptions::cut(dtype, reading.tokens as usize), threads)
     }
 
     pub(super) fn local(&self, name: &str, local: &Local, config: &Config, snapshot: &mut Snapshot) -> Result<()> {
@@ -185,7 +182,8 @@ impl Composer {
                     Precision::Int8 => Dtype::Int8,
                     Precision::F32 => Dtype::F32,
                 };
-                let service = self.encoder(&installed, dtype, EncoderOptions::default().max_tokens, threads)?;
+                let service =
+                    self.encoder(&installed, EncoderOptions { dtype, ..EncoderOptions::default() }, threads)?;
                 let embedder: Arc<dyn Embedder> = Arc::new(Renamed { name: ModelName::new(name.to_owned()), service });
                 let model = EmbeddingModel { embedder, place: Place::Local, price: Some(Price::LOCAL) };
                 snapshot.embedders.insert(name.to_owned(), model);

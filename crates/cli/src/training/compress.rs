@@ -133,8 +133,7 @@ impl Subject {
     pub(crate) fn answers(&self, models: &[(&Path, Dtype, &Head)]) -> Result<Vec<Answers>> {
         let manifest = self.artifact.manifest();
         let load = |(folder, dtype, _): &(&Path, Dtype, &Head)| {
-            let max_tokens = manifest.max_tokens as usize;
-            Encoder::load(folder, &EncoderOptions { dtype: (*dtype).into(), max_tokens, pooling: None })
+            Encoder::load(folder, &EncoderOptions { dtype: (*dtype).into(), ..manifest.reading() })
         };
         let encoders = models.iter().map(load).collect::<Result<Vec<_>>>()?;
         let mut answers: Vec<Answers> = encoders.iter().map(|_| Answers::default()).collect();
@@ -254,6 +253,7 @@ pub(crate) async fn write(subject: Subject, compressed: Compressed, writing: Wri
             thresholds: Vec::new(),
             dtype: compressed.dtype,
             max_tokens: manifest.max_tokens,
+            windows: manifest.windows,
             pooling: Pooling::clone(&manifest.pooling),
             metrics: metrics::measure_judged(&judged, classes, told, manifest.seed),
             data_hash: manifest.data_hash.clone(),

@@ -17,7 +17,7 @@ use understudy_core::{Clock, Error, Result};
 use understudy_dataset::Example;
 use understudy_model::{
     artifact::{Artifact, Body, Dtype, Metric, Pooling},
-    encoder::{Encoder, EncoderOptions, Scratch, Tokens},
+    encoder::{Encoder, Scratch, Tokens},
     head::{Columns, likeliest, softmax},
     installed,
     table::{Pairs, TOKENIZER, TokenTable, rows},
@@ -87,6 +87,7 @@ pub(crate) async fn to_static(
             let manifest = artifact.manifest();
             options.train.dtype = manifest.dtype;
             options.train.max_tokens = manifest.max_tokens;
+            options.train.windows = manifest.windows;
             options.train.parent = Some(artifact.hash().to_owned());
             let dir = match manifest.body {
                 Body::Encoder => artifact.dir().to_owned(),
@@ -141,6 +142,7 @@ pub(crate) async fn to_static(
             body: Body::Static,
             method: "static",
             unlabelled: None,
+            windows: 1,
             files,
             dtype: Dtype::F32,
             max_tokens: u32::try_from(max_tokens).unwrap_or(u32::MAX),
@@ -158,8 +160,7 @@ pub(crate) async fn to_static(
 /// Runs the encoder over its vocabulary and the texts.
 async fn teach(dir: &Path, material: &Material, options: &DistilOptions, bar: &ProgressBar) -> Result<Taught> {
     let train = &options.train;
-    let encoder = EncoderOptions { dtype: train.dtype.into(), max_tokens: train.max_tokens as usize, pooling: None };
-    let encoder = Encoder::load(dir, &encoder)?;
+    let encoder = Encoder::load(dir, &train.reading())?;
     let file = dir.join(TOKENIZER);
     let tokenizer = std::fs::read(&file).map_err(|e| Error::data(format!("read {}: {e}", file.display())))?;
     let vocabulary = Pieces::from_bytes(&tokenizer)?.vocabulary();

@@ -24,7 +24,7 @@ use understudy_core::{Clock, Error, Result, Seed, hash::sha256_hex};
 use understudy_dataset::spans::{self, Marked};
 use understudy_model::{
     artifact::{Artifact, Body, Metric},
-    encoder::{Encoder, EncoderOptions, Scratch, WordStates},
+    encoder::{Encoder, Scratch, WordStates},
     extractor::Tagger,
     head::Head,
     tags::{Span, Tags},
@@ -112,6 +112,7 @@ fn fit(marked: Vec<Marked>, options: TrainOptions, dir: &Path, bar: &ProgressBar
         thresholds: Vec::new(),
         dtype: options.dtype,
         max_tokens: options.max_tokens,
+        windows: 1,
         pooling: encoder.pooling().into(),
         metrics: material.measured(&fitted.head, &encoder, options.seed)?,
         data_hash: material.data_hash,
@@ -303,9 +304,7 @@ pub(crate) fn judged(marked: &Marked, words: &WordStates, tagger: &Tagger) -> (S
 pub(crate) fn measure(artifact: &Artifact, marked: &[Marked]) -> Result<BTreeMap<String, Metric>> {
     let manifest = artifact.manifest();
     let tagger = Tagger::new(head_of(artifact)?)?;
-    let options =
-        EncoderOptions { dtype: manifest.dtype.into(), max_tokens: manifest.max_tokens as usize, pooling: None };
-    figures(marked.iter(), &tagger, &Encoder::load(artifact.dir(), &options)?, manifest.seed)
+    figures(marked.iter(), &tagger, &Encoder::load(artifact.dir(), &manifest.reading())?, manifest.seed)
 }
 
 fn head_of(artifact: &Artifact) -> Result<&Head> {

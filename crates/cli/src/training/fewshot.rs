@@ -11,7 +11,7 @@ mod texts;
 mod unlabelled;
 
 use self::{texts::Texts, unlabelled::Pool};
-use super::run::{on_threads, path, serving, vectors, watched};
+use super::run::{on_threads, path, serving, tokenizer, vectors, watched};
 use super::tuned::Tuning;
 use super::{Material, Product, TrainOptions, Trained, base_model, embed, encoder_named, finish, heavy};
 use crate::clock::SystemClock;
@@ -27,7 +27,6 @@ use understudy_dataset::Cleaned;
 use understudy_model::{
     artifact::{Body, Unlabelled},
     head::Head,
-    tokens::Tokenizer,
 };
 
 /// What the trainings leave.
@@ -78,9 +77,10 @@ pub(super) async fn train(
     let embedding = clock.monotonic().saturating_sub(fitting);
     let dir = dir.to_owned();
     let trained = heavy("write the model", move || {
-        let (body, dtype) = (Body::Encoder, options.dtype);
-        let method = "fewshot";
-        let product = Product { fitted, unseen, base, body, method, unlabelled, files, dtype, max_tokens, pooling };
+        let (body, method) = (Body::Encoder, "fewshot");
+        let TrainOptions { dtype, windows, .. } = options;
+        let product =
+            Product { fitted, unseen, base, body, method, unlabelled, files, dtype, max_tokens, windows, pooling };
         finish(material, options, product, &probabilities, &dir, (embedding, fitting))
     })
     .await?;
@@ -98,8 +98,7 @@ fn learn(
 ) -> Result<Learned> {
     let trainer = Trainer { material, options, folder, bar };
     let encoder = trainer.network()?;
-    let most = encoder.max_tokens().min(options.max_tokens as usize);
-    let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"), most)?;
+    let tokenizer = tokenizer(folder, options)?;
     let classes = &material.split.classes;
     bar.set_message("reading the texts once");
     let (whole, pool) = on_threads(options.threads, || {

@@ -1,6 +1,6 @@
 //! Training a labeller: an encoder whose head decides on each label by itself, from texts that list those that apply.
 
-use super::run::{checkpoint_path, on_threads, path, serving, vectors, watched};
+use super::run::{checkpoint_path, on_threads, path, serving, tokenizer, vectors, watched};
 use super::tuned::Tuning;
 use super::{ArtifactKind, Method, TrainOptions, base_model, encoder_named, heavy};
 use crate::clock::SystemClock;
@@ -22,7 +22,7 @@ use understudy_core::{Clock, Error, Result, Seed, hash::sha256_hex};
 use understudy_dataset::{Row, text_hash};
 use understudy_model::{
     artifact::{Artifact, Body, Metric},
-    encoder::{Encoder, EncoderOptions, Scratch},
+    encoder::{Encoder, Scratch},
     head::Head,
     labeller::Decision,
     tokens::Tokenizer,
@@ -83,7 +83,7 @@ fn fit(rows: Vec<Row>, options: TrainOptions, dir: &Path, bar: &ProgressBar) -> 
     let most = network.max_tokens().min(options.max_tokens as usize);
     let options = TrainOptions { max_tokens: u32::try_from(most).unwrap_or(u32::MAX), ..options };
     let [train, stop] = material.examples(
-        &Tokenizer::load(&folder.join("tokenizer.json"), most)?,
+        &tokenizer(folder, &options)?,
         tuning.params.patience > 0 && options.method != Method::Head,
         options.seed,
     )?;
@@ -93,9 +93,11 @@ fn fit(rows: Vec<Row>, options: TrainOptions, dir: &Path, bar: &ProgressBar) -> 
     let mut learned = Learned { files: BTreeMap::new(), path: Vec::new(), kept: 0 };
     let mut checkpoint = None;
     if options.method != Method::Head {
-        let TrainOptions { method, seed, test_share, .. } = &options;
-        let told =
-            format!("labels {} {} {tuning:?} {most} {method:?} {} {test_share}", material.data_hash, base.hash, seed.0);
+        let TrainOptions { method, seed, test_share, windows, .. } = &options;
+        let told = format!(
+            "labels {} {} {tuning:?} {most} {windows} {method:?} {} {test_share}",
+            material.data_hash, base.hash, seed.0
+        );
         let at = checkpoint_path(dir, &told);
         let params = tuning.params.check()?;
         let data = Data { train: &train.examples, held_out: &stop.examples };
@@ -111,9 +113,7 @@ fn fit(rows: Vec<Row>, options: TrainOptions, dir: &Path, bar: &ProgressBar) -> 
     // From here on the encoder is the one that will serve.
     bar.set_message("calibrating");
     let encoder = match options.method {
-        Method::Head => {
-            Encoder::load(folder, &EncoderOptions { dtype: options.dtype.into(), max_tokens: most, pooling: None })?
-        }
+        Method::Head => Encoder::load(folder, &options.reading())?,
         _ => serving(&learned.files, &options)?,
     };
     let (weights, bias) = network.head();
@@ -147,6 +147,7 @@ fn fit(rows: Vec<Row>, options: TrainOptions, dir: &Path, bar: &ProgressBar) -> 
         thresholds,
         dtype: options.dtype,
         max_tokens: options.max_tokens,
+        windows: options.windows,
         pooling: encoder.pooling().into(),
         metrics,
         data_hash: material.data_hash,
@@ -261,7 +262,7 @@ impl Divided {
             self.applies[i].iter().for_each(|&label| targets[label] = 1.0);
             let held = stops && place.fold == 0 && place.held_out_for == split::Use::Stop;
             let part = &mut parts[usize::from(held)];
-            let windows = vec![tokenizer.tokenize(text)?.ids().to_vec()];
+            let windows = tokenizer.tokenize(text)?.into_windows();
             part.examples.push(Ids::new(windows, Target::Labels(targets)));
             part.applies.push(self.applies[i].clone());
             part.places.push(place);

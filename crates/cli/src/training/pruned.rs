@@ -180,7 +180,9 @@ fn network(folder: &Path, head: &Head) -> Result<Network> {
 /// head does not know are left out.
 fn divided(subject: &Subject) -> Result<(Vec<Ids>, Vec<usize>)> {
     let manifest = subject.artifact.manifest();
-    let tokenizer = Tokenizer::load(&subject.folder.join("tokenizer.json"), manifest.max_tokens as usize)?;
+    let reading = manifest.reading();
+    let tokenizer = Tokenizer::load(&subject.folder.join("tokenizer.json"), reading.max_tokens)?;
+    let tokenizer = tokenizer.with_windows(reading.windows);
     let known = subject.artifact.head().labels();
     let (mut train, mut calibrate) = (Vec::new(), Vec::new());
     for (&i, place) in subject.learn.iter().zip(&subject.places) {
@@ -189,8 +191,8 @@ fn divided(subject: &Subject) -> Result<(Vec<Ids>, Vec<usize>)> {
         if calibrates(place) {
             calibrate.push(i);
         } else {
-            let ids = tokenizer.tokenize(&example.text)?.ids().to_vec();
-            train.push(Ids::new(vec![ids], Target::Class(class)));
+            let windows = tokenizer.tokenize(&example.text)?.into_windows();
+            train.push(Ids::new(windows, Target::Class(class)));
         }
     }
     if train.is_empty() {
@@ -207,8 +209,8 @@ fn followed(kept: &[usize], folder: &Path) -> Result<Vec<usize>> {
 }
 
 fn embedded(subject: &Subject, folder: &Path, dtype: Dtype, of: &[usize]) -> Result<Matrix> {
-    let max_tokens = subject.artifact.manifest().max_tokens as usize;
-    let encoder = Encoder::load(folder, &EncoderOptions { dtype: dtype.into(), max_tokens, pooling: None })?;
+    let reading = subject.artifact.manifest().reading();
+    let encoder = Encoder::load(folder, &EncoderOptions { dtype: dtype.into(), ..reading })?;
     if of.is_empty() {
         return Matrix::new(encoder.dimensions(), Vec::new());
     }

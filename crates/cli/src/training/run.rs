@@ -17,7 +17,10 @@ use understudy_adapt::{
     matrix::Matrix,
 };
 use understudy_core::{Error, Result, hash::sha256_hex};
-use understudy_model::encoder::{Encoder, EncoderOptions};
+use understudy_model::{
+    encoder::{Encoder, config::Config},
+    tokens::Tokenizer,
+};
 
 /// Texts that pass through the network together when nothing is learned from them.
 const PASS: usize = 32;
@@ -78,10 +81,14 @@ pub(super) fn vectors(network: &Network, examples: &[Example]) -> Result<Matrix>
     Matrix::new(network.width(), vectors)
 }
 
+/// The tokeniser of the encoder in `folder`, as it reads for training and when it serves.
+pub(super) fn tokenizer(folder: &Path, options: &TrainOptions) -> Result<Tokenizer> {
+    let most = (options.max_tokens as usize).min(Config::load(folder)?.max_tokens);
+    Ok(Tokenizer::load(&folder.join("tokenizer.json"), most)?.with_windows(options.windows as usize))
+}
+
 /// The encoder that will serve: read from the files that are written, in its number type.
 pub(super) fn serving(files: &BTreeMap<String, Vec<u8>>, options: &TrainOptions) -> Result<Encoder> {
     let staging = staged(files)?;
-    let serving =
-        EncoderOptions { dtype: options.dtype.into(), max_tokens: options.max_tokens as usize, pooling: None };
-    Encoder::load(staging.path(), &serving)
+    Encoder::load(staging.path(), &options.reading())
 }

@@ -4,7 +4,7 @@
 //! trained together. One part of the examples (a tenth, by content) is kept from all of this: on it the temperature is
 //! fitted, with the encoder in the number type that will serve, so that confidences are those of the model that answers.
 
-use super::run::{on_threads, path, serving, vectors, watched};
+use super::run::{on_threads, path, serving, tokenizer, vectors, watched};
 use super::taught::{Taught, distinct, words_of};
 use super::{Material, Method, Product, TrainOptions, Trained, base_model, embed, encoder_named, finish, heavy};
 use crate::clock::SystemClock;
@@ -21,7 +21,7 @@ use understudy_adapt::{
 };
 use understudy_core::{Clock, Error, Result};
 use understudy_dataset::{Cleaned, Example};
-use understudy_model::{artifact::Body, tokens::Tokenizer};
+use understudy_model::artifact::Body;
 
 /// Most words of reasons that the second task knows.
 const MOST_WORDS: usize = 2000;
@@ -134,8 +134,10 @@ pub(super) async fn train(
             (_, false) => "full",
             (_, true) => "full, with rationales",
         };
-        let (body, dtype, unlabelled) = (Body::Encoder, options.dtype, None);
-        let product = Product { fitted, unseen, base, body, method, unlabelled, files, dtype, max_tokens, pooling };
+        let (body, unlabelled) = (Body::Encoder, None);
+        let TrainOptions { dtype, windows, .. } = options;
+        let product =
+            Product { fitted, unseen, base, body, method, unlabelled, files, dtype, max_tokens, windows, pooling };
         finish(material, options, product, &probabilities, &dir, (embedding, fitting))
     })
     .await?;
@@ -164,8 +166,7 @@ fn learn(
         _ => Scope::Full { words: false, frozen_layers: 0 },
     };
     let mut network = Network::load(folder, &NetworkOptions { scope, head, seed: options.seed })?;
-    let most = network.max_tokens().min(options.max_tokens as usize);
-    let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"), most)?;
+    let tokenizer = tokenizer(folder, options)?;
     let (split, labels) = (&material.split, material.labels(&material.split.learn));
     let (mut train, mut held_out) = (Vec::new(), Vec::new());
     let mut learned = Learn::default();
@@ -175,14 +176,14 @@ fn learn(
             continue;
         }
         let text = &material.cleaned.examples[i].text;
-        let ids = tokenizer.tokenize(text)?.ids().to_vec();
+        let windows = tokenizer.tokenize(text)?.into_windows();
         if stops && place.fold == 0 {
             // What judges is right or wrong.
-            held_out.push(Ids::new(vec![ids], Target::Class(label)));
+            held_out.push(Ids::new(windows, Target::Class(label)));
             continue;
         }
         let shares = options.taught.shares(text, &split.classes);
-        train.push(Ids::new(vec![ids], shares.clone().map_or(Target::Class(label), Target::Shares)));
+        train.push(Ids::new(windows, shares.clone().map_or(Target::Class(label), Target::Shares)));
         learned.labels.push(label);
         learned.shares.push(shares);
         learned.places.push(*place);

@@ -42,6 +42,7 @@ pub(super) async fn train(examples: Vec<Example>, options: TrainOptions, dir: &P
             body: Body::Words,
             method: "words",
             unlabelled: None,
+            windows: 1,
             files: [(FILE.to_owned(), file)].into(),
             dtype: Dtype::F32,
             max_tokens: ALL_TOKENS,

@@ -1,6 +1,7 @@
 //! What `artifact.json` says.
 
 use crate::artifact::{FORMAT, NEWEST};
+use crate::encoder::EncoderOptions;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -21,12 +22,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The version of the format that first knew it: what its artifacts are written in.
+    /// The version of the format that first knew it, and texts in so many windows: what its artifacts are written in.
     #[must_use]
-    pub fn format(self) -> u32 {
+    pub fn format(self, windows: u32) -> u32 {
         match self {
-            Self::Classifier | Self::Extractor => FORMAT,
-            Self::Labeller => NEWEST,
+            Self::Classifier | Self::Extractor if windows == 1 => FORMAT,
+            _ => NEWEST,
         }
     }
 }
@@ -158,6 +159,9 @@ pub struct Compression {
     pub flips: Metric,
 }
 
+/// Most windows that a text may be read in.
+pub const MOST_WINDOWS: u32 = 64;
+
 /// What `artifact.json` says. Fields that this release does not know are ignored, but count in the hash.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -185,8 +189,11 @@ pub struct Manifest {
     pub out_of_scope: Option<OutOfScope>,
     /// Number type of the encoder.
     pub dtype: Dtype,
-    /// Tokens after which a text is cut.
+    /// Tokens after which a text is cut, or a window ends.
     pub max_tokens: u32,
+    /// Most windows of `max_tokens` in which a longer text is read; 1: it is cut.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub windows: u32,
     /// How token vectors become one vector.
     pub pooling: Pooling,
     /// Labels in the order of the head's rows.
@@ -220,6 +227,19 @@ pub struct Manifest {
     pub created: Timestamp,
 }
 
+impl Manifest {
+    /// How its encoder reads texts.
+    #[must_use]
+    pub fn reading(&self) -> EncoderOptions {
+        EncoderOptions {
+            dtype: self.dtype.into(),
+            max_tokens: self.max_tokens as usize,
+            windows: self.windows as usize,
+            pooling: None,
+        }
+    }
+}
+
 /// Texts without labels that training made use of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unlabelled {
@@ -227,6 +247,15 @@ pub struct Unlabelled {
     pub texts: u64,
     /// SHA-256 over their hashes, sorted.
     pub hash: String,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_one(windows: &u32) -> bool {
+    *windows == 1
 }
 
 fn head_method() -> String {
@@ -251,6 +280,9 @@ pub(super) fn read_manifest(bytes: &[u8]) -> Result<(Manifest, String)> {
     let manifest = Manifest::deserialize(&value).map_err(not_json)?;
     if manifest.max_tokens < 3 {
         return Err(Error::data(format!("max_tokens {} leaves no room for text", manifest.max_tokens)));
+    }
+    if manifest.windows == 0 || manifest.windows > MOST_WINDOWS {
+        return Err(Error::data(format!("windows {} is not from 1 to {MOST_WINDOWS}", manifest.windows)));
     }
     let below = |file: &str| Path::new(file).components().all(|part| matches!(part, Component::Normal(_)));
     if let Some(file) = manifest.files.keys().find(|file| file.is_empty() || !below(file)) {

@@ -120,13 +120,22 @@ impl Body {
         self.run(batch, buffers);
         let width = self.width();
         let mut from = 0;
-        let pooled = buffers.lengths.iter().map(|n| {
-            let mut vector = pool(&buffers.x[from * width..][..n * width], width, pooling);
+        let mut pooled = buffers.lengths.iter().map(|n| {
+            let vector = pool(&buffers.x[from * width..][..n * width], width, pooling);
             from += n;
-            l2_normalize(&mut vector);
             vector
         });
-        pooled.collect()
+        let of_text = |text: &Tokens| {
+            let mut windows = pooled.by_ref().take(text.windows().count());
+            // Their sum points where their mean does.
+            let mut vector = windows.next().unwrap_or_default();
+            for window in windows {
+                vector.iter_mut().zip(window).for_each(|(to, x)| *to += x);
+            }
+            l2_normalize(&mut vector);
+            vector
+        };
+        batch.iter().map(of_text).collect()
     }
 
     /// The states of all tokens of texts that pass together, end to end.
@@ -139,12 +148,12 @@ impl Body {
         let width = self.width();
         let Buffers { x, y, qkv, context, inner, lengths, linear, attention } = buffers;
         lengths.clear();
-        lengths.extend(batch.iter().map(Tokens::len));
+        lengths.extend(batch.iter().flat_map(Tokens::windows).map(<[u32]>::len));
         let rows: usize = lengths.iter().sum();
         x.clear();
-        for text in batch {
-            assert!(text.len() * width <= self.positions.len(), "tokenised for this model");
-            for (id, position) in text.ids().iter().zip(self.positions.chunks_exact(width)) {
+        for window in batch.iter().flat_map(Tokens::windows) {
+            assert!(window.len() * width <= self.positions.len(), "tokenised for this model");
+            for (id, position) in window.iter().zip(self.positions.chunks_exact(width)) {
                 self.words.add_row(*id as usize, position, x);
             }
         }

@@ -110,7 +110,7 @@ fn neighbours_in_a_batch_change_nothing() {
 #[test]
 fn options_limit_the_tokens_and_choose_the_pooling() {
     let dir = fixtures().join("bert");
-    let options = EncoderOptions { dtype: Dtype::F32, max_tokens: 5, pooling: Some(Pooling::Cls) };
+    let options = EncoderOptions { dtype: Dtype::F32, max_tokens: 5, windows: 1, pooling: Some(Pooling::Cls) };
     let encoder = Encoder::load(&dir, &options).unwrap();
     let tokens = encoder.tokenize("the red fish swims in the sea").unwrap();
     assert_eq!((tokens.len(), tokens.truncated(), encoder.pooling()), (5, true, Pooling::Cls));
@@ -153,4 +153,32 @@ fn a_wrong_folder_says_which_file_and_which_tensor() {
     }
     let damaged = error(&|dir| std::fs::write(dir.join("model.safetensors"), b"no").unwrap());
     assert_eq!(damaged.kind(), ErrorKind::Data);
+}
+
+#[test]
+fn a_long_text_is_the_mean_of_its_windows() {
+    let load = |windows: usize| {
+        let options = EncoderOptions { dtype: Dtype::F32, max_tokens: 8, windows, pooling: None };
+        Encoder::load(&fixtures().join("bert"), &options).unwrap()
+    };
+    let (cut, read) = (load(1), load(3));
+    let text = "red fish swims in the deep blue sea , the bird flies high . red fish swims in the deep blue sea";
+    let tokens = read.tokenize(text).unwrap();
+    assert!(tokens.truncated() && tokens.windows().count() == 3 && tokens.len() == 24);
+    assert_eq!(tokens.ids(), cut.tokenize(text).unwrap().ids());
+    let mut scratch = Scratch::default();
+    // Mean pooling of windows of one length: the mean of their states, which the mean of the states of all tokens is.
+    let mut mean = vec![0.0; read.dimensions()];
+    for window in tokens.windows() {
+        let states = read.body.states(&[Tokens::from_ids(window.to_vec()).unwrap()], &mut scratch.0).to_vec();
+        for row in states.chunks_exact(mean.len()) {
+            mean.iter_mut().zip(row).for_each(|(to, x)| *to += x);
+        }
+    }
+    understudy_kernels::l2_normalize(&mut mean);
+    let short = read.tokenize("the bird").unwrap();
+    let got = read.embed(&[short.clone(), tokens, short.clone()], &mut scratch);
+    assert!(got[1].iter().zip(&mean).all(|(a, b)| (a - b).abs() < 1e-5));
+    let alone = &cut.embed(&[cut.tokenize("the bird").unwrap()], &mut scratch)[0];
+    assert!([&got[0], &got[2]].into_iter().all(|v| v.iter().zip(alone).all(|(a, b)| (a - b).abs() < 1e-5)));
 }

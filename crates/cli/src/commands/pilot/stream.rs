@@ -202,7 +202,7 @@ async fn embed(rows: &Rows, args: &StreamArgs, context: &Context) -> Result<Reco
     if installed.kind != Kind::Encoder {
         return Err(Error::invalid(format!("stream on `{}`: it is not an encoder", args.base)).with_param("base"));
     }
-    let options = EncoderOptions { dtype: Dtype::F32, max_tokens: args.max_tokens, pooling: None };
+    let options = EncoderOptions::cut(Dtype::F32, args.max_tokens);
     let service = EncoderService::start(Encoder::load(installed.dir(), &options)?, ServiceOptions::default());
     let answers = rows.answers();
     let texts: Vec<String> = rows

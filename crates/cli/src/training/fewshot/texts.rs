@@ -28,8 +28,8 @@ impl Texts {
         let (split, labels) = (&material.split, material.labels(&material.split.learn));
         let mut examples = Vec::with_capacity(labels.len());
         for (&i, &label) in split.learn.iter().zip(&labels) {
-            let ids = tokenizer.tokenize(&material.cleaned.examples[i].text)?.ids().to_vec();
-            examples.push(Ids::new(vec![ids], Target::Class(label)));
+            let windows = tokenizer.tokenize(&material.cleaned.examples[i].text)?.into_windows();
+            examples.push(Ids::new(windows, Target::Class(label)));
         }
         let before = vectors(encoder, &examples)?;
         Ok(Self { examples, labels, places: split.places.clone(), before })
@@ -40,8 +40,8 @@ impl Texts {
     pub(super) fn add_names(&mut self, classes: &[String], tokenizer: &Tokenizer, encoder: &Network) -> Result<()> {
         let mut names = Vec::with_capacity(classes.len());
         for (label, class) in classes.iter().enumerate() {
-            let ids = tokenizer.tokenize(&readable(class))?.ids().to_vec();
-            names.push(Ids::new(vec![ids], Target::Class(label)));
+            let windows = tokenizer.tokenize(&readable(class))?.into_windows();
+            names.push(Ids::new(windows, Target::Class(label)));
         }
         let of_names = vectors(encoder, &names)?;
         let nearest = |text: &[f32]| {

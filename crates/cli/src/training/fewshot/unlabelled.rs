@@ -70,8 +70,8 @@ impl Pool {
         let mut examples = Vec::with_capacity(chosen.len());
         let mut lines = String::new();
         for (hash, text) in &chosen {
-            let ids = tokenizer.tokenize(text)?.ids().to_vec();
-            examples.push(Ids::new(vec![ids], Target::Class(0)));
+            let windows = tokenizer.tokenize(text)?.into_windows();
+            examples.push(Ids::new(windows, Target::Class(0)));
             lines.push_str(hash);
             lines.push('\n');
         }

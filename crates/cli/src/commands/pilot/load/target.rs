@@ -113,7 +113,7 @@ pub(super) fn local(
         }
         Kind::Encoder => {
             let most = EncoderOptions::default().max_tokens;
-            let embedder = composer.encoder(&installed, Dtype::Int8, most, args.threads)?;
+            let embedder = composer.encoder(&installed, EncoderOptions::cut(Dtype::Int8, most), args.threads)?;
             Ok(Arc::new(Embedding { embedder, prompts }))
         }
         Kind::Dataset => Err(Error::invalid(format!("measure the load of `{}`: it is a data set", args.model))),
