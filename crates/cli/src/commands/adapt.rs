@@ -76,7 +76,7 @@ impl AdaptCommand {
 }
 
 /// How much reasons count beside labels where the user says nothing.
-const REASONS_WEIGHT: f64 = 0.3;
+const REASONS_WEIGHT: f64 = 1.0;
 
 #[derive(Debug, Args)]
 pub(crate) struct FinetuneArgs {
