@@ -52,8 +52,8 @@ pub(crate) struct AdaptArgs {
     /// Training rows of the generative model; most of a student with reasons
     #[arg(long, default_value_t = 1200)]
     rows: usize,
-    /// Students with and without reasons that are compared, of five ways to train one
-    #[arg(long, default_value_t = 5)]
+    /// Students with and without reasons that are compared, of six ways to train one
+    #[arg(long, default_value_t = 6)]
     arms: usize,
     /// Measure these parts only
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Part::ALL)]

@@ -33,12 +33,13 @@ const fn arm(name: &'static str, labels: f64, reasons: Option<f64>) -> Arm {
     Arm { name, labels, reasons }
 }
 
-const ENCODER_ARMS: [Arm; 5] = [
+const ENCODER_ARMS: [Arm; 6] = [
     arm("labels", 1.0, None),
     arm("reasons 1", 1.0, Some(1.0)),
     arm("reasons 0.3", 1.0, Some(0.3)),
     arm("half, reasons 0.3", 0.5, Some(0.3)),
     arm("half the labels", 0.5, None),
+    arm("reasons 10", 1.0, Some(10.0)),
 ];
 const GENERATIVE_ARMS: [Arm; 2] = [arm("labels", 1.0, None), arm("reasons 1", 1.0, Some(1.0))];
 
