@@ -13,6 +13,7 @@ pub mod items;
 pub mod load;
 pub mod metrics;
 pub mod offpolicy;
+pub mod prompts;
 pub mod replay;
 pub mod report;
 pub mod router;

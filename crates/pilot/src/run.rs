@@ -24,13 +24,13 @@ pub use journal::Journal;
 pub use preference::{Judged, Matches};
 pub use verdict::{Finding, Paired, judge};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use understudy_core::{Backend, Error, Price, RecordedAnswer, Result};
 use understudy_dataset::Row;
 
 /// What is asked of the models.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Task {
     /// One label of a list.

@@ -20,13 +20,7 @@ pub fn request(plan: &Plan, candidate: &Candidate, row: &Row, shots: &[&Row]) ->
             (None, Some(own)) => own.to_owned(),
             (None, None) => instruction(plan),
         };
-        if !system.is_empty() {
-            messages.push(message(Role::System, &system));
-        }
-        for shot in shots {
-            messages.push(message(Role::User, &shot.text));
-            messages.push(message(Role::Assistant, shot.gold().unwrap_or_default()));
-        }
+        messages = opening(&system, shots.iter().map(|shot| (shot.text.as_str(), shot.gold().unwrap_or_default())));
     }
     if row.messages.len() > 1 {
         messages.extend(row.messages.iter().cloned());
@@ -50,6 +44,20 @@ pub fn request(plan: &Plan, candidate: &Candidate, row: &Row, shots: &[&Row]) ->
         ..Sampling::default()
     };
     request
+}
+
+/// What stands before the text itself: the instruction, and examples as turns of a conversation.
+pub fn opening<'s>(system: &str, shots: impl Iterator<Item = (&'s str, &'s str)>) -> Vec<Message> {
+    let message = |role: Role, text: &str| Message { role, text: text.to_owned() };
+    let mut messages = Vec::new();
+    if !system.is_empty() {
+        messages.push(message(Role::System, system));
+    }
+    for (text, answer) in shots {
+        messages.push(message(Role::User, text));
+        messages.push(message(Role::Assistant, answer));
+    }
+    messages
 }
 
 /// What was asked about a row, as a judge is told: the instructions (unless models got the bare text) and the row.

@@ -15,16 +15,98 @@ const BATCH: usize = 64;
 
 /// What similarity is.
 enum Likeness {
+    /// None: the examples as they stand.
+    Order,
     /// Cosine of TF-IDF.
     Words(Index),
     /// Cosine of embeddings: of the examples, and of the texts that will be asked about.
     Embeddings { examples: Vec<Vec<f32>>, asked: BTreeMap<String, Vec<f32>> },
 }
 
+/// Picks among examples that are known by their positions.
+pub struct Picker {
+    examples: usize,
+    likeness: Likeness,
+}
+
+impl Picker {
+    /// Always the first ones, in their order.
+    #[must_use]
+    pub fn in_order(examples: usize) -> Self {
+        Self { examples, likeness: Likeness::Order }
+    }
+
+    /// Those that share words with the text.
+    #[must_use]
+    pub fn by_words(examples: &[&str]) -> Self {
+        Self { examples: examples.len(), likeness: Likeness::Words(Index::of(examples)) }
+    }
+
+    /// Positions of `k` examples for a text, the most similar last: right before the question, where it counts most.
+    #[must_use]
+    pub fn pick(&self, text: &str, k: usize) -> Vec<usize> {
+        if let Likeness::Order = self.likeness {
+            return (0..self.examples.min(k)).collect();
+        }
+        let candidates = self.nearest(text, k * CONSIDERED);
+        let mut picked: Vec<usize> = Vec::new();
+        while picked.len() < k {
+            let worth = |&(at, similarity): &(usize, f32)| {
+                let like = picked.iter().map(|&other| self.between(at, other)).fold(0.0, f32::max);
+                RELEVANCE * similarity - (1.0 - RELEVANCE) * like
+            };
+            let best = candidates
+                .iter()
+                .filter(|(at, _)| !picked.contains(at))
+                .map(|candidate| (candidate.0, worth(candidate)))
+                .max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
+            match best {
+                Some((at, _)) => picked.push(at),
+                None => break,
+            }
+        }
+        // Where nothing is similar, the first ones serve.
+        for at in 0..self.examples {
+            if picked.len() >= k {
+                break;
+            }
+            if !picked.contains(&at) {
+                picked.push(at);
+            }
+        }
+        picked.reverse();
+        picked
+    }
+
+    /// The `k` most similar examples, most similar first: (position, cosine).
+    fn nearest(&self, text: &str, k: usize) -> Vec<(usize, f32)> {
+        match &self.likeness {
+            Likeness::Order => Vec::new(),
+            Likeness::Words(index) => index.nearest(text, k),
+            Likeness::Embeddings { examples, asked } => {
+                let Some(query) = asked.get(text) else { return Vec::new() };
+                let mut near: Vec<(usize, f32)> =
+                    examples.iter().enumerate().map(|(at, example)| (at, product(query, example))).collect();
+                near.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+                near.truncate(k);
+                near
+            }
+        }
+    }
+
+    fn between(&self, a: usize, b: usize) -> f32 {
+        match &self.likeness {
+            Likeness::Order => 0.0,
+            Likeness::Words(index) => index.between(a, b),
+            Likeness::Embeddings { examples, .. } => product(&examples[a], &examples[b]),
+        }
+    }
+}
+
 /// Rows that examples are picked from.
 pub struct Shots<'r> {
     rows: Vec<&'r Row>,
-    likeness: Likeness,
+    picker: Picker,
 }
 
 impl<'r> Shots<'r> {
@@ -33,10 +115,16 @@ impl<'r> Shots<'r> {
     pub fn of(train: &'r [Row]) -> Self {
         let rows = usable(train);
         let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
-        Self { likeness: Likeness::Words(Index::of(&texts)), rows }
+        Self { picker: Picker::by_words(&texts), rows }
     }
 
-    /// The same with an encoder: similar are texts with close embeddings. `asked` are the texts that examples will be
+    /// These rows in this order, whatever the text.
+    #[must_use]
+    pub fn fixed(rows: Vec<&'r Row>) -> Self {
+        Self { picker: Picker::in_order(rows.len()), rows }
+    }
+
+    /// As [`Shots::of`] with an encoder: similar are texts with close embeddings. `asked` are the texts that examples will be
     /// picked for; `progress` hears how many texts are embedded.
     ///
     /// # Errors
@@ -59,62 +147,14 @@ impl<'r> Shots<'r> {
         }
         let of_asked = vectors.split_off(rows.len());
         let asked = asked.iter().map(|text| (*text).to_owned()).zip(of_asked).collect();
-        Ok(Self { likeness: Likeness::Embeddings { examples: vectors, asked }, rows })
+        let picker = Picker { examples: rows.len(), likeness: Likeness::Embeddings { examples: vectors, asked } };
+        Ok(Self { picker, rows })
     }
 
-    /// `k` examples for a text, the most similar last: right before the question, where it counts most.
+    /// `k` examples for a text, the most similar last.
     #[must_use]
     pub fn pick(&self, text: &str, k: usize) -> Vec<&'r Row> {
-        let candidates = self.nearest(text, k * CONSIDERED);
-        let mut picked: Vec<usize> = Vec::new();
-        while picked.len() < k {
-            let worth = |&(at, similarity): &(usize, f32)| {
-                let like = picked.iter().map(|&other| self.between(at, other)).fold(0.0, f32::max);
-                RELEVANCE * similarity - (1.0 - RELEVANCE) * like
-            };
-            let best = candidates
-                .iter()
-                .filter(|(at, _)| !picked.contains(at))
-                .map(|candidate| (candidate.0, worth(candidate)))
-                .max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
-            match best {
-                Some((at, _)) => picked.push(at),
-                None => break,
-            }
-        }
-        // Where nothing is similar, the first rows serve.
-        for at in 0..self.rows.len() {
-            if picked.len() >= k {
-                break;
-            }
-            if !picked.contains(&at) {
-                picked.push(at);
-            }
-        }
-        picked.reverse();
-        picked.into_iter().map(|at| self.rows[at]).collect()
-    }
-
-    /// The `k` most similar examples, most similar first: (position, cosine).
-    fn nearest(&self, text: &str, k: usize) -> Vec<(usize, f32)> {
-        match &self.likeness {
-            Likeness::Words(index) => index.nearest(text, k),
-            Likeness::Embeddings { examples, asked } => {
-                let Some(query) = asked.get(text) else { return Vec::new() };
-                let mut near: Vec<(usize, f32)> =
-                    examples.iter().enumerate().map(|(at, example)| (at, product(query, example))).collect();
-                near.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-                near.truncate(k);
-                near
-            }
-        }
-    }
-
-    fn between(&self, a: usize, b: usize) -> f32 {
-        match &self.likeness {
-            Likeness::Words(index) => index.between(a, b),
-            Likeness::Embeddings { examples, .. } => product(&examples[a], &examples[b]),
-        }
+        self.picker.pick(text, k).into_iter().map(|at| self.rows[at]).collect()
     }
 }
 
