@@ -4,6 +4,7 @@
 //! again. What is no longer used is dropped with the last picture that holds it.
 
 mod local;
+mod prompted;
 mod remote;
 
 pub(crate) use remote::read_outcomes;

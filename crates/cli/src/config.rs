@@ -107,6 +107,8 @@ pub(crate) struct RemoteModel {
 #[derive(Debug, Clone)]
 pub(crate) struct Local {
     pub(crate) model: String,
+    /// File of the prompt that it is asked with, relative to the configuration.
+    pub(crate) prompt: Option<PathBuf>,
     pub(crate) threads: usize,
     pub(crate) precision: Precision,
     pub(crate) parallel: u32,
@@ -350,6 +352,7 @@ impl Checker<'_> {
         }
         Ok(Local {
             model: raw.model.clone().unwrap_or_else(|| name.to_owned()),
+            prompt: raw.prompt.clone(),
             threads: raw.threads,
             precision,
             parallel: raw.parallel,

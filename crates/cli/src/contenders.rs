@@ -23,10 +23,13 @@ use understudy_model::{
     generate::{Generator, GeneratorOptions},
     installed::{self, Installed},
 };
-use understudy_pilot::run::{
-    Candidate, Prompting, Source, Task,
-    baseline::{LabelNames, Neighbours},
-    shots::Shots,
+use understudy_pilot::{
+    prompts::FIXED,
+    run::{
+        Candidate, Prompting, Source, Task,
+        baseline::{LabelNames, Neighbours},
+        shots::Shots,
+    },
 };
 
 /// Rows on which a local generative model is tried when nobody says otherwise: it is slow.
@@ -76,13 +79,23 @@ impl Contenders<'_> {
         Ok(candidate)
     }
 
-    /// Examples for prompts, similar by words or by an installed encoder's embeddings.
+    /// Examples for prompts out of the training rows, similar by words or by an installed encoder's embeddings.
     ///
     /// # Errors
     /// `NotFound` when the encoder is not installed, `Invalid` when it is no encoder.
     pub(crate) async fn shots(&self, by: &str, rows: &[&Row]) -> Result<Shots<'_>> {
-        if by == WORDS {
-            return Ok(Shots::of(self.train));
+        self.shots_of(self.train, by, rows).await
+    }
+
+    /// The same out of other rows, or `fixed`: always the first ones.
+    ///
+    /// # Errors
+    /// As above.
+    pub(crate) async fn shots_of<'r>(&self, train: &'r [Row], by: &str, rows: &[&Row]) -> Result<Shots<'r>> {
+        match by {
+            WORDS => return Ok(Shots::of(train)),
+            FIXED => return Ok(Shots::fixed(train.iter().collect())),
+            _ => {}
         }
         let installed = installed::find(&self.context.models_dir, by)?;
         let Some(installed) = installed.filter(|model| model.kind == Kind::Encoder) else {
@@ -93,9 +106,8 @@ impl Contenders<'_> {
         let service =
             self.composer.encoder(&installed, EncoderOptions::cut(encoder::Dtype::Int8, MAX_TOKENS as usize), 0)?;
         let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
-        let bar = terminal::progress((self.train.len() + texts.len()) as u64, &format!("embedding with {by}"));
-        let shots =
-            Shots::embedded(self.train, &texts, service.as_ref(), &mut |done| bar.set_position(done as u64)).await;
+        let bar = terminal::progress((train.len() + texts.len()) as u64, &format!("embedding with {by}"));
+        let shots = Shots::embedded(train, &texts, service.as_ref(), &mut |done| bar.set_position(done as u64)).await;
         bar.finish_and_clear();
         shots
     }

@@ -3,7 +3,7 @@
 //! look at recorded answers need none.
 
 use crate::{
-    config::{Config, ConfiguredTask, Source},
+    config::{Config, ConfiguredTask, Local, Source},
     generative::Generative,
     training::installed_hash,
 };
@@ -99,14 +99,12 @@ fn artifact(dir: &Path) -> Result<(Origin, String)> {
 /// The content hash of a model of the configuration; `None` where `name` is none.
 fn named(name: &str, config: &Config) -> Result<Option<String>> {
     if let Some(local) = config.locals.get(name) {
-        let folder = config.base.join(&local.model);
-        if let Some(adapted) = Generative::of_folder(&folder, &config.models_dir)? {
-            return Ok(Some(adapted.hash));
-        }
-        if folder.join(MANIFEST).exists() {
-            return Ok(Some(Artifact::read(&folder)?.hash().to_owned()));
-        }
-        return installed_hash(&installed::load(&config.models_dir, &local.model)?).map(Some);
+        let hash = content(local, config)?;
+        // Another prompt, another model.
+        return Ok(Some(match config.prompt_of(local)? {
+            Some(prompt) => sha256_hex(format!("{hash}\n{}", prompt.hash()).as_bytes()),
+            None => hash,
+        }));
     }
     // What answers under a name elsewhere may change unseen; audits notice.
     let elsewhere = |upstream: &str, there: &str| Some(sha256_hex(format!("{upstream}\n{there}").as_bytes()));
@@ -116,6 +114,18 @@ fn named(name: &str, config: &Config) -> Result<Option<String>> {
     let Some(default) = &config.server.default_upstream else { return Ok(None) };
     let recorded = matches!(config.upstreams[default].source, Source::Recorded { .. });
     Ok(if recorded && !config.base.join(name).is_dir() { elsewhere(default, name) } else { None })
+}
+
+/// The content hash of a model's files.
+fn content(local: &Local, config: &Config) -> Result<String> {
+    let folder = config.base.join(&local.model);
+    if let Some(adapted) = Generative::of_folder(&folder, &config.models_dir)? {
+        return Ok(adapted.hash);
+    }
+    if folder.join(MANIFEST).exists() {
+        return Ok(Artifact::read(&folder)?.hash().to_owned());
+    }
+    installed_hash(&installed::load(&config.models_dir, &local.model)?)
 }
 
 fn gate(path: &Path, spec: &TaskSpec, tells: Tells) -> Result<FittedGate> {

@@ -16,6 +16,7 @@ mod learning;
 mod monitor;
 mod pairs;
 mod report;
+mod scratch;
 mod terminal;
 mod training;
 

@@ -108,6 +108,12 @@ impl Prompt {
         Ok(prompt)
     }
 
+    /// The instruction, where there is one.
+    #[must_use]
+    pub fn told(&self) -> Option<&str> {
+        Some(self.instruction.as_str()).filter(|text| !text.is_empty())
+    }
+
     /// The file's content.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {

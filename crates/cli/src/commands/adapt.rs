@@ -11,6 +11,7 @@ mod import;
 mod label;
 mod merge;
 mod multilabel;
+mod prompts;
 mod prune;
 mod quantize;
 mod recipe;
@@ -41,6 +42,8 @@ pub(crate) enum AdaptCommand {
     Label(label::LabelArgs),
     /// Train a small model on labelled examples, or on a task's recorded traffic
     Finetune(FinetuneArgs),
+    /// Search a better prompt for a generative model: instruction and examples, tested against the one there is
+    Prompts(Box<prompts::PromptsArgs>),
     /// Make a smaller model of a model: a token table that classifies in microseconds
     Distil(distil::DistilArgs),
     /// Take layers, heads or units out of a model, and train what remains to follow it
@@ -70,7 +73,7 @@ impl AdaptCommand {
             Self::Auto(args) => Some(args.out()),
             Self::Merge(args) => Some(args.out()),
             Self::Import(args) => Some(args.out()),
-            Self::Data(_) | Self::Bias(_) | Self::Label(_) | Self::Recipe(_) => None,
+            Self::Data(_) | Self::Bias(_) | Self::Label(_) | Self::Prompts(_) | Self::Recipe(_) => None,
         }
     }
 }
@@ -220,6 +223,7 @@ pub(crate) async fn run(command: AdaptCommand, context: &Context) -> Result<()> 
     match command {
         AdaptCommand::Data(args) => data::run(args, context).await,
         AdaptCommand::Finetune(args) => finetune(args, context).await,
+        AdaptCommand::Prompts(args) => prompts::run(*args, context).await,
         AdaptCommand::Distil(args) => distil::run(args, context).await,
         AdaptCommand::Prune(args) => prune::run(args, context).await,
         AdaptCommand::Merge(args) => merge::run(args, context).await,
@@ -292,12 +296,6 @@ async fn finetune(args: FinetuneArgs, context: &Context) -> Result<()> {
     let trained = trained?;
     show(&trained);
     super::finish(context, &summary(&trained))
-}
-
-/// Work that takes long, on a thread of its own.
-async fn blocking<T: Send + 'static>(what: &str, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|e| Error::internal(format!("{what}: {e}")))?
 }
 
 fn options(args: &FinetuneArgs, context: &Context, created: Timestamp) -> TrainOptions {

@@ -7,7 +7,7 @@ pub(crate) mod data;
 mod errors;
 mod load;
 mod replay;
-mod run;
+pub(crate) mod run;
 mod stream;
 mod what_if;
 

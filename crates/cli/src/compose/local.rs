@@ -1,6 +1,6 @@
 //! Models in this process: shared encoders and generators, and artifacts on them.
 
-use super::{Composer, OURS, cores};
+use super::{Composer, OURS, cores, prompted::asked_as};
 use crate::config::{Config, Local, Precision};
 use crate::generative::Generative;
 use crate::training::base_model;
@@ -164,8 +164,9 @@ impl Composer {
         let folder = config.base.join(&local.model);
         let found: Option<Arc<dyn Backend>> = if let Some(adapted) = Generative::of_folder(&folder, &config.models_dir)?
         {
-            Some(self.generator(name, &adapted, local, threads)?)
+            Some(asked_as(self.generator(name, &adapted, local, threads)?, config.prompt_of(local)?)?)
         } else if folder.join(MANIFEST).exists() {
+            prompts_are_for_generative_models(name, local)?;
             Some(self.backend(&Artifact::read(&folder)?, &config.models_dir, threads)?)
         } else {
             None
@@ -178,6 +179,7 @@ impl Composer {
         let installed = installed::load(&config.models_dir, &local.model)?;
         match installed.kind {
             Kind::Encoder => {
+                prompts_are_for_generative_models(name, local)?;
                 let dtype = match local.precision {
                     Precision::Int8 => Dtype::Int8,
                     Precision::F32 => Dtype::F32,
@@ -189,8 +191,8 @@ impl Composer {
                 snapshot.embedders.insert(name.to_owned(), model);
             }
             Kind::Generative => {
-                let backend: Arc<dyn Backend> =
-                    self.generator(name, &Generative::of_installed(&installed)?, local, threads)?;
+                let generator = self.generator(name, &Generative::of_installed(&installed)?, local, threads)?;
+                let backend = asked_as(generator, config.prompt_of(local)?)?;
                 let model = Model { backend, price: Some(Price::LOCAL), owner: OURS.to_owned() };
                 snapshot.models.insert(name.to_owned(), model);
             }
@@ -226,6 +228,16 @@ impl Composer {
         loaded.retain(|_, generator| generator.strong_count() > 0);
         loaded.insert(key, Arc::downgrade(&generator));
         Ok(generator)
+    }
+}
+
+fn prompts_are_for_generative_models(name: &str, local: &Local) -> Result<()> {
+    match &local.prompt {
+        None => Ok(()),
+        Some(_) => Err(Error::invalid(format!(
+            "serve [local.{name}]: `{}` reads no prompt; only generative models do, remove `prompt`",
+            local.model
+        ))),
     }
 }
 

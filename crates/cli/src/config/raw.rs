@@ -124,6 +124,7 @@ pub(super) struct Price {
 #[serde(deny_unknown_fields)]
 pub(super) struct Local {
     pub(super) model: Option<String>,
+    pub(super) prompt: Option<PathBuf>,
     #[serde(default)]
     pub(super) threads: usize,
     #[serde(default = "int8")]

@@ -5,9 +5,12 @@
 use super::{
     generative::{COMPARED, F16_LIMIT, measure},
     installed_hash,
-    whole::{self, Judges, Reading, Whole, none},
+    whole::{Judges, Reading, Whole, none},
 };
-use crate::compose::cores;
+use crate::{
+    compose::cores,
+    scratch::{self, Temporary},
+};
 use std::path::{Path, PathBuf};
 use understudy_adapt::{
     artifact::Existing,
@@ -113,13 +116,13 @@ pub(crate) fn bring(rows: &[Row], bringing: &Bringing, dir: &Path) -> Result<Bro
     let whole = Whole { trained: None, base: base.clone(), like, network };
     let mut judges = Judges::all(rows, &whole, &bringing.reading)?;
     judges.seed = bringing.seed;
-    let scratch = whole::scratch()?;
+    let temporary = Temporary::folder()?;
     let name = bringing.name.as_str();
-    let half_file = scratch.path().join("half.gguf");
+    let half_file = temporary.path().join("half.gguf");
     let (weights, agreement) = match form {
         Form::Adapter => {
             let adapter = whole.network.gguf_adapter(name)?;
-            let file = scratch.path().join("adapter.gguf");
+            let file = temporary.path().join("adapter.gguf");
             std::fs::write(&file, &adapter).map_err(|e| Error::data(format!("write {}: {e}", file.display())))?;
             let on = |base: &Path| served(&whole, &judges.judge, base, Some(&file), bringing.threads);
             let as_installed = on(&gguf)?;
@@ -170,7 +173,7 @@ pub(crate) fn bring(rows: &[Row], bringing: &Bringing, dir: &Path) -> Result<Bro
         quantised: None,
         created: bringing.created,
     };
-    let artifact = write(dir, NewAdapted { manifest, weights }, bringing.existing)?;
+    let artifact = scratch::place(|| write(dir, NewAdapted { manifest, weights }, bringing.existing))?;
     Ok(Brought { artifact, form, agreement, too_long: judges.too_long, tokeniser })
 }
 

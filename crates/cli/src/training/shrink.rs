@@ -2,7 +2,7 @@
 //! nothing, and thrown away again; the one that is chosen is written anew, which gives the same file.
 
 use super::whole::{self, Judges, Making, Whole};
-use crate::{clock::SystemClock, compose::cores};
+use crate::{clock::SystemClock, compose::cores, scratch::Temporary};
 use indicatif::ProgressBar;
 use serde::Serialize;
 use std::{
@@ -78,7 +78,7 @@ pub(crate) struct Shrunk {
     half_file: PathBuf,
     threads: usize,
     // Holds the file at 16 bits until everything is done.
-    scratch: tempfile::TempDir,
+    temporary: Temporary,
 }
 
 impl Shrunk {
@@ -87,8 +87,8 @@ impl Shrunk {
     /// # Errors
     /// What writing and loading fail with; `Internal` when llama.cpp at 16 bits says something else than the numbers.
     pub(crate) fn measure(whole: Whole, rows: Judges, shrinking: &Shrinking, bar: &ProgressBar) -> Result<Self> {
-        let scratch = whole::scratch()?;
-        let half_file = scratch.path().join("half.gguf");
+        let temporary = Temporary::folder()?;
+        let half_file = temporary.path().join("half.gguf");
         let name = whole.trained.as_ref().map_or(&whole.base.name, |trained| &trained.manifest().name).to_string();
         bar.set_message("comparing at 16 bits");
         let half = whole.write_half(&name, &rows.judge, shrinking.threads, &half_file)?;
@@ -125,7 +125,7 @@ impl Shrunk {
             importance,
             half_file,
             threads,
-            scratch,
+            temporary,
         };
         for to in types {
             bar.set_message(format!("trying {to}"));
@@ -162,7 +162,7 @@ impl Shrunk {
         if to.needs_importance() && self.importance.is_empty() {
             return Err(Error::invalid(format!("quantise to {to}: it needs prompts that weigh the columns")));
         }
-        let file = self.scratch.path().join("candidate.gguf");
+        let file = self.temporary.path().join("candidate.gguf");
         quantise(&self.half_file, &file, to, &self.importance)?;
         Ok(file)
     }

@@ -5,7 +5,10 @@ use super::{
     generative::{COMPARED, F16_LIMIT, conversation},
     installed_hash,
 };
-use crate::compose::cores;
+use crate::{
+    compose::cores,
+    scratch::{self, Temporary},
+};
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
@@ -142,8 +145,8 @@ impl Whole {
             FileType::F16 => self.network.write_gguf(&self.like, name, Numbers::F16, file),
             FileType::F32 => self.network.write_gguf(&self.like, name, Numbers::F32, file),
             other => {
-                let scratch = scratch()?;
-                let floats = scratch.path().join("floats.gguf");
+                let temporary = Temporary::folder()?;
+                let floats = temporary.path().join("floats.gguf");
                 self.network.write_gguf(&self.like, name, Numbers::F32, &floats)?;
                 quantise(&floats, file, other, importance)
             }
@@ -200,12 +203,7 @@ pub(crate) struct Making<'a> {
 /// # Errors
 /// As [`write`].
 pub(crate) fn write_model(dir: &Path, manifest: AdaptedManifest, file: &Path, existing: Existing) -> Result<Adapted> {
-    write(dir, NewAdapted { manifest, weights: NewWeights::Model(file.to_owned()) }, existing)
-}
-
-/// A temporary folder.
-pub(crate) fn scratch() -> Result<tempfile::TempDir> {
-    tempfile::tempdir().map_err(|e| Error::data(format!("make a temporary folder: {e}")))
+    scratch::place(|| write(dir, NewAdapted { manifest, weights: NewWeights::Model(file.to_owned()) }, existing))
 }
 
 /// How rows are read.

@@ -1,7 +1,8 @@
 //! The race: all entrants answer a few rows, the better ones more, the best all of them.
 //!
-//! Successive halving by what may be spent (K. Jamieson and A. Talwalkar, 2016): each rung doubles the rows and has an
-//! equal part of what is left, so that as many go on as it pays for. Whoever is worse than the leader in a paired test
+//! Successive halving by what may be spent (K. Jamieson and A. Talwalkar, 2016): each rung doubles the rows; the first,
+//! which tries everybody, may take three quarters, each other an equal part of what is left, and as many go on as it pays
+//! for. Whoever is worse than the leader in a paired test
 //! goes at once (races: O. Maron and A. Moore, 1994). The tests only save requests: a wrong drop loses a chance, and
 //! nothing is claimed before rows that had no part in the race have judged.
 
@@ -174,8 +175,12 @@ impl<A: AsyncFnMut(&Entrant, Range<usize>) -> Result<Reply>> Track<A> {
         let mut left = share.min(self.left());
         let mut before = 0;
         for (index, &n) in rungs.iter().enumerate() {
-            // The first rung sorts out the hopeless and may take half; what it leaves goes to the others.
-            let allowance = if index + 1 == rungs.len() { left } else { left / (rungs.len() - index).min(2) };
+            // The first rung sorts out the hopeless: everybody is tried, if that leaves something for the others.
+            let allowance = match (index, rungs.len() - index) {
+                (_, 1) => left,
+                (0, _) => left - left / 4,
+                (_, on) => left / on,
+            };
             self.rank(&mut field, before);
             let mut cost = 0;
             let (mut on, mut off) = (Vec::new(), Vec::new());

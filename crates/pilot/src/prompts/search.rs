@@ -125,6 +125,17 @@ impl Search<'_> {
                 break;
             }
         }
+        // Where requests are left over, those come in that there were too few for.
+        let waiting: Vec<usize> =
+            (0..track.entrants.len()).filter(|&e| track.entrants[e].state == State::Unaffordable).collect();
+        if !waiting.is_empty() && track.stop.is_none() && track.left() >= FIRST {
+            for &entrant in &waiting {
+                track.entrants[entrant].state = State::Racing;
+            }
+            standing.extend(waiting);
+            let left = track.left();
+            track.heat(standing, self.rows, left).await?;
+        }
         let mut whole: Vec<usize> =
             (0..track.entrants.len()).filter(|&e| track.entrants[e].scores.len() >= self.rows).collect();
         track.rank(&mut whole, self.rows);

@@ -4,6 +4,7 @@ mod evidence;
 mod judge;
 
 use super::{Ended, Figures, Judged, Plan, Task, verdict::Finding, verdict::Tried};
+use crate::prompts::FIXED;
 use crate::{
     metrics::Metric,
     report::{
@@ -319,7 +320,10 @@ fn data(plan: &Plan, setting: &Setting) -> Section {
     if plan.shots > 0 {
         facts.push((
             "examples in each prompt".into(),
-            format!("{}, similar to the row (by {}) and different from each other", plan.shots, plan.shots_by),
+            match plan.shots_by.as_str() {
+                FIXED => format!("{}, always the same", plan.shots),
+                by => format!("{}, similar to the row (by {by}) and different from each other", plan.shots),
+            },
         ));
     }
     facts.push(("SHA-256 of the rows".into(), setting.data.hash.clone()));

@@ -4,7 +4,7 @@ use super::recipe::{HELD_OUT, Recipe};
 use crate::{
     clock::SystemClock,
     commands::{Context, pilot::data::understood, shown},
-    terminal,
+    scratch, terminal,
     training::{
         brought::{Bringing, Brought, Form, bring},
         whole::Reading,
@@ -118,7 +118,7 @@ pub(super) async fn run(args: ImportArgs, context: &Context) -> Result<()> {
     };
     let bar = terminal::progress(0, "checking and measuring");
     let out = args.out.clone();
-    let brought = super::blocking("import the model", move || bring(&data.rows, &bringing, &out)).await;
+    let brought = scratch::work("import the model", move || bring(&data.rows, &bringing, &out)).await;
     bar.finish_and_clear();
     let brought = brought?;
     show(&brought);

@@ -3,6 +3,7 @@
 use crate::{
     clock::SystemClock,
     commands::{Context, pilot::data::understood, shown},
+    scratch::{self, Temporary},
     terminal,
     training::whole::{self, Judges, Making, Reading, Whole},
 };
@@ -96,7 +97,7 @@ pub(super) async fn run(args: MergeArgs, context: &Context) -> Result<()> {
     let name = args.name.clone().or(folder).unwrap_or_else(|| "merged".to_owned());
     let (models_dir, out) = (context.models_dir.clone(), args.out.clone());
     let bar = terminal::progress(0, "merging");
-    let merged = super::blocking("merge the model", move || {
+    let merged = scratch::work("merge the model", move || {
         let whole = Whole::open(&args.model, &models_dir, args.max_tokens as usize)?;
         // As safetensors, one without an adapter is worth writing too: it is the base that others train on.
         if !whole.is_adapted() && args.to == Form::Gguf {
@@ -142,8 +143,8 @@ struct Merged {
 }
 
 fn merge(whole: &Whole, rows: &Judges, wanted: FileType, name: &str, args: &MergeArgs) -> Result<Merged> {
-    let scratch = whole::scratch()?;
-    let file = scratch.path().join("half.gguf");
+    let temporary = Temporary::folder()?;
+    let file = temporary.path().join("half.gguf");
     let half = whole.write_half(name, &rows.judge, args.threads, &file)?;
     if args.to == Form::Safetensors {
         let full = std::fs::read_dir(&args.out).is_ok_and(|mut entries| entries.next().is_some());
@@ -152,7 +153,7 @@ fn merge(whole: &Whole, rows: &Judges, wanted: FileType, name: &str, args: &Merg
                 format!("write {}: the folder is not empty; choose another one or pass --force", args.out.display());
             return Err(Error::invalid(what).with_param("out"));
         }
-        whole.network.write_folder(&args.out)?;
+        scratch::place(|| whole.network.write_folder(&args.out))?;
         if let Err(error) = write_tokenizer(&whole.like, &args.out) {
             terminal::note(format_args!("  {error}"));
         }
@@ -164,7 +165,7 @@ fn merge(whole: &Whole, rows: &Judges, wanted: FileType, name: &str, args: &Merg
     let (file, written) = if wanted == FileType::F16 {
         (file, half)
     } else {
-        let other = scratch.path().join("merged.gguf");
+        let other = temporary.path().join("merged.gguf");
         whole.write_as(name, wanted, &Importance::new(), &other)?;
         let written = whole.agreement(&rows.judge, args.threads, &other)?;
         (other, written)

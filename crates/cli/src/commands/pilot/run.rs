@@ -1,6 +1,6 @@
 //! `understudy pilot run`: any number of models on a data set, a verdict and a report.
 
-mod data;
+pub(crate) mod data;
 mod show;
 
 use super::data::FieldArgs;
@@ -25,6 +25,7 @@ use understudy_core::{Clock, Error, Money, Result, Seed, hash::sha256_hex};
 use understudy_dataset::Row;
 use understudy_model::{catalogue::Kind, installed};
 use understudy_pilot::{
+    prompts::Prompt,
     report,
     run::{
         Candidate, Finding, Journal, Judged, Margin, Matches, Plan, Runner, Source, Task, figures, journal::Header,
@@ -62,6 +63,9 @@ pub(crate) struct RunArgs {
     /// Instructions in place of the task's own
     #[arg(long, value_name = "TEXT")]
     instruction: Option<String>,
+    /// A prompt that `adapt prompts` found: its instruction and its examples
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["instruction", "shots", "shots_by"])]
+    prompt: Option<PathBuf>,
     /// Rows of every model at most
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -107,7 +111,7 @@ pub(crate) struct RunArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum TaskArg {
+pub(crate) enum TaskArg {
     /// One label of a list; where rows list several labels, all that apply
     Classify,
     /// A JSON object from a text
@@ -138,13 +142,15 @@ pub(super) async fn run(args: RunArgs, context: &Context) -> Result<()> {
     let seed = Seed(args.seed);
     let material = Material::open(&args, Task::from(args.task), context).await?;
     let task = material.task;
+    let prompt = args.prompt.as_deref().map(|file| prompt(file, task)).transpose()?;
+    let found = prompt.as_ref();
     let mut plan = Plan {
         task,
         labels: material.labels.clone(),
         out_of_scope: args.out_of_scope.clone(),
-        instruction: args.instruction.clone(),
-        shots: args.shots,
-        shots_by: args.shots_by.clone(),
+        instruction: found.map_or_else(|| args.instruction.clone(), |found| found.told().map(str::to_owned)),
+        shots: found.map_or(args.shots, |found| found.shots),
+        shots_by: found.map_or_else(|| args.shots_by.clone(), |found| found.shots_by.clone()),
         max_tokens: args.max_tokens,
         max_cost_usd: args.max_cost_usd,
         per_minute: args.rate,
@@ -162,7 +168,7 @@ pub(super) async fn run(args: RunArgs, context: &Context) -> Result<()> {
     }
     let day = show::day(clock.now());
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from(format!("pilot-{}-{day}", material.stem)));
-    let header = Header { inputs: inputs(&plan, &material, seed) };
+    let header = Header { inputs: inputs(&plan, found, &material, seed) };
     let mut journal = Journal::open(&out, &header)?;
     if !journal.is_empty() {
         note(format_args!("  going on in {}: {} answers are there already", out.display(), journal.len()));
@@ -204,9 +210,13 @@ pub(super) async fn run(args: RunArgs, context: &Context) -> Result<()> {
     let baseline = args.baseline.clone().or(first);
     let spent = Money::from_usd(journal.cost_usd())?;
     let rows = material.order(seed, args.limit);
-    let shots = match args.shots {
+    let examples = found.map(Prompt::rows);
+    let shots = match plan.shots {
         0 => None,
-        _ => Some(contenders.shots(&args.shots_by, &rows).await?),
+        _ => {
+            let from = examples.as_deref().unwrap_or(&material.train);
+            Some(contenders.shots_of(from, &plan.shots_by, &rows).await?)
+        }
     };
     let (tried, spent) = ask(&plan, candidates, &rows, shots.as_ref(), &args, &mut journal, &clock, spent).await?;
     let margin = Margin { epsilon: args.epsilon, delta: args.delta };
@@ -336,7 +346,7 @@ async fn ask_judge(
 }
 
 /// What makes two runs the same: answers of one may be taken into the other.
-fn inputs(plan: &Plan, material: &Material, seed: Seed) -> String {
+fn inputs(plan: &Plan, prompt: Option<&Prompt>, material: &Material, seed: Seed) -> String {
     let mut about = json!({
         "data": material.hash, "train": material.train_hash, "task": plan.task, "labels": plan.labels,
         "instruction": plan.instruction, "shots": plan.shots, "max_tokens": plan.max_tokens, "seed": seed, "version": 1,
@@ -345,7 +355,21 @@ fn inputs(plan: &Plan, material: &Material, seed: Seed) -> String {
     if plan.shots_by != WORDS {
         about["shots_by"] = json!(plan.shots_by);
     }
+    if let Some(prompt) = prompt {
+        about["prompt"] = json!(prompt.hash());
+    }
     sha256_hex(about.to_string().as_bytes())
+}
+
+/// A prompt's file, for this task.
+fn prompt(file: &Path, task: Task) -> Result<Prompt> {
+    let prompt = Prompt::read(file)?;
+    if prompt.task != task {
+        let (its, ours) = (prompt.task.as_str(), task.as_str());
+        let what = format!("use the prompt {}: it is for --task {its}, and this is {ours}", file.display());
+        return Err(Error::invalid(what).with_param("prompt"));
+    }
+    Ok(prompt)
 }
 
 fn write(

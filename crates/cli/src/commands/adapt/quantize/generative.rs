@@ -4,7 +4,7 @@ use super::QuantizeArgs;
 use crate::{
     clock::SystemClock,
     commands::{Context, pilot::data::understood, shown},
-    terminal,
+    scratch, terminal,
     training::{
         shrink::{Shrinking, Shrunk, Tried, Writing},
         whole::{Judges, Reading, Whole},
@@ -51,7 +51,7 @@ pub(super) async fn run(args: QuantizeArgs, context: &Context) -> Result<()> {
     let reading = Reading { system: args.system.clone(), max_tokens, test_share: args.test_share };
     let shrinking =
         Shrinking { candidates, judges: args.rows, importance_rows: args.importance_rows, threads: args.threads };
-    let shrunk = super::super::blocking("measure the model", move || {
+    let shrunk = scratch::work("measure the model", move || {
         let whole = Whole::open(&model, &models_dir, max_tokens)?;
         let rows = Judges::read(&data.rows, &whole, &reading)?;
         Shrunk::measure(whole, rows, &shrinking, &inner)
@@ -77,7 +77,7 @@ pub(super) async fn run(args: QuantizeArgs, context: &Context) -> Result<()> {
     let folder = out.file_name().map(|name| name.to_string_lossy().into_owned());
     let name = ModelName::new(args.name.clone().or(folder).unwrap_or_else(|| "quantised".to_owned()));
     let existing = if args.force { Existing::Replace } else { Existing::Keep };
-    let artifact = super::super::blocking("write the model", move || {
+    let artifact = scratch::work("write the model", move || {
         shrunk.write(picked, Writing { dir: &out, name, existing, created: SystemClock::new().now() })
     })
     .await?;

@@ -170,16 +170,16 @@ fn free_of_leaks(train: &mut Dataset, data: &Dataset, facts: &mut Vec<(String, S
     facts.push(("leakage".to_owned(), said));
 }
 
-/// A classification reads labels, everything else reads references; each takes the other where its own is missing.
 /// A row with one label among rows that list theirs is a list of one.
-fn in_list(row: &mut Row) {
+pub(crate) fn in_list(row: &mut Row) {
     if let (None, Some(label)) = (&row.labels, row.label.take()) {
         row.references = vec![serde_json::json!([label]).to_string()];
         row.labels = Some(vec![label]);
     }
 }
 
-fn fit_to(task: Task, rows: &mut [Row]) {
+/// A classification reads labels, everything else reads references; each takes the other where its own is missing.
+pub(crate) fn fit_to(task: Task, rows: &mut [Row]) {
     for row in rows {
         if task == Task::Classify {
             row.label = row.label.take().or_else(|| row.references.first().map(|text| text.trim().to_owned()));
