@@ -244,11 +244,10 @@ mod tests {
         for i in 0..n {
             let pivot = system[i][i];
             system[i].iter_mut().for_each(|x| *x /= pivot);
-            for j in 0..n {
-                if j != i {
-                    let (factor, row) = (system[j][i], system[i].clone());
-                    system[j].iter_mut().zip(&row).for_each(|(x, y)| *x -= factor * y);
-                }
+            let row = system[i].clone();
+            for (_, other) in system.iter_mut().enumerate().filter(|(j, _)| *j != i) {
+                let factor = other[i];
+                other.iter_mut().zip(&row).for_each(|(x, y)| *x -= factor * y);
             }
         }
         let mass: Vec<f64> = (0..classes).map(|c| system.iter().map(|row| row[n + c]).sum()).collect();

@@ -15,3 +15,4 @@ mod preparing;
 mod serving;
 mod support;
 mod training;
+mod windows;
