@@ -222,15 +222,19 @@ mod tests {
         let cosine = |i: usize, j: usize| -> f64 {
             vectors.row(i).iter().zip(vectors.row(j)).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
         };
-        let mut w = vec![vec![0.0f64; n]; n];
-        for i in 0..n {
-            let mut order: Vec<usize> = (0..n).filter(|j| *j != i).collect();
-            order.sort_by(|a, b| cosine(i, *b).total_cmp(&cosine(i, *a)));
-            for &j in &order[..4] {
-                let weight = ((cosine(i, j) - 1.0) / 0.3).exp();
-                (w[i][j], w[j][i]) = (weight, weight);
-            }
-        }
+        let near: Vec<Vec<usize>> = (0..n)
+            .map(|i| {
+                let mut order: Vec<usize> = (0..n).filter(|j| *j != i).collect();
+                order.sort_by(|a, b| cosine(i, *b).total_cmp(&cosine(i, *a)));
+                order.truncate(4);
+                order
+            })
+            .collect();
+        let weight = |i: usize, j: usize| {
+            let joined = near[i].contains(&j) || near[j].contains(&i);
+            if joined { ((cosine(i, j) - 1.0) / 0.3).exp() } else { 0.0 }
+        };
+        let w: Vec<Vec<f64>> = (0..n).map(|i| (0..n).map(|j| weight(i, j)).collect()).collect();
         let degree: Vec<f64> = w.iter().map(|row| row.iter().sum()).collect();
         let reach = f64::from(params.reach);
         let mut system: Vec<Vec<f64>> = (0..n)

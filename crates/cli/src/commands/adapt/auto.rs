@@ -1,6 +1,6 @@
 //! `understudy adapt auto`: which kind of model is enough?
 
-use super::{DtypeArg, read_examples};
+use super::{DtypeArg, rows::read_examples};
 use crate::{
     clock::SystemClock,
     commands::Context,

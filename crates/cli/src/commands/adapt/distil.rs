@@ -1,6 +1,7 @@
 //! `understudy adapt distil`: from an encoder to a token table, with what each step costs.
 
-use super::{DtypeArg, read_examples, show, summary};
+use super::finetune::{show, summary};
+use super::{DtypeArg, rows::read_examples};
 use crate::{
     clock::SystemClock,
     commands::Context,

@@ -1,6 +1,7 @@
 //! `understudy adapt finetune --task extract`: texts in which spans are marked in, an extractor out.
 
-use super::{FinetuneArgs, Method, options};
+use super::finetune::{FinetuneArgs, Method, options, overridden};
+use super::peak_memory_mb;
 use crate::{
     clock::SystemClock,
     commands::Context,
@@ -31,7 +32,7 @@ pub(super) async fn run(file: &Path, args: &FinetuneArgs, context: &Context) -> 
         Some(Method::Head) => training::Method::Head,
         Some(Method::Words | Method::Fewshot) => training::Method::Words,
     };
-    options.tuning = Some(super::overridden(Tuning::for_extraction(options.method), args));
+    options.tuning = Some(overridden(Tuning::for_extraction(options.method), args));
     if args.name.is_none() {
         options.name = understudy_core::ModelName::new(
             out.file_name().map_or_else(|| "extractor".into(), |name| name.to_string_lossy()),
@@ -64,7 +65,7 @@ pub(super) async fn run(file: &Path, args: &FinetuneArgs, context: &Context) -> 
     }
     terminal::say(format_args!("  {}   hash {}", crate::commands::shown(artifact.dir()), &artifact.hash()[..16]));
     let result = json!({
-        "artifact": artifact.dir(), "hash": artifact.hash(), "seconds": took.as_secs_f64(), "samples": texts,
+        "artifact": artifact.dir(), "hash": artifact.hash(), "seconds": took.as_secs_f64(), "samples": texts, "peak_memory_mb": peak_memory_mb(),
         "duplicates": duplicates, "missing": missing, "fields": fields, "metrics": manifest.metrics, "test": on_test,
     });
     crate::commands::finish(context, &result)

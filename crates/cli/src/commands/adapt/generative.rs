@@ -1,6 +1,7 @@
 //! `understudy adapt finetune --method lora` on a generative base.
 
-use super::{FinetuneArgs, Method};
+use super::finetune::{FinetuneArgs, Method};
+use super::peak_memory_mb;
 use crate::{
     clock::SystemClock,
     commands::{Context, pilot::data::understood, shown},
@@ -147,11 +148,4 @@ fn show(trained: &TrainedGenerative) {
         half.mean_kl, installed.mean_kl, half.n
     ));
     terminal::say(format_args!("  {}   hash {}", shown(trained.artifact.dir()), &trained.artifact.hash()[..16]));
-}
-
-/// The most memory this process ever held, where the system tells.
-fn peak_memory_mb() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().trim_end_matches("kB").trim().parse::<f64>().ok().map(|kb| kb / 1024.0)
 }

@@ -1,6 +1,7 @@
 //! `understudy adapt finetune` on rows whose label is a list: a model that gives all labels that apply.
 
-use super::{FinetuneArgs, options, overridden};
+use super::finetune::{FinetuneArgs, options, overridden};
+use super::peak_memory_mb;
 use crate::{
     clock::SystemClock,
     commands::Context,
@@ -56,7 +57,7 @@ pub(super) async fn run(data: Dataset, args: &FinetuneArgs, context: &Context) -
     let thresholds: serde_json::Map<String, serde_json::Value> =
         manifest.labels.iter().zip(&manifest.thresholds).map(|(label, t)| (label.clone(), json!(t))).collect();
     let result = json!({
-        "artifact": artifact.dir(), "hash": artifact.hash(), "seconds": took.as_secs_f64(), "samples": texts,
+        "artifact": artifact.dir(), "hash": artifact.hash(), "seconds": took.as_secs_f64(), "samples": texts, "peak_memory_mb": peak_memory_mb(),
         "samples_per_s": texts as f64 / took.as_secs_f64().max(1e-9), "duplicates": duplicates,
         "unlearned": unlearned, "thresholds": thresholds, "temperature": manifest.temperature,
         "metrics": manifest.metrics,

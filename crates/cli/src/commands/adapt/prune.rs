@@ -1,6 +1,6 @@
 //! `understudy adapt prune`: how much of a model can go?
 
-use super::{DtypeArg, read_examples};
+use super::{DtypeArg, rows::read_examples};
 use crate::{
     clock::SystemClock,
     commands::Context,

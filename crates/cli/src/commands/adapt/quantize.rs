@@ -2,7 +2,7 @@
 
 mod generative;
 
-use super::read_examples;
+use super::rows::read_examples;
 use crate::{
     clock::SystemClock,
     commands::Context,

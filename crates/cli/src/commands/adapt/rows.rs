@@ -1,6 +1,6 @@
 //! What a file teaches: one label a text, or a list of labels.
 
-use super::{FinetuneArgs, Method};
+use super::finetune::{FinetuneArgs, Method};
 use crate::{
     compose::read_outcomes,
     terminal,
