@@ -39,6 +39,8 @@ pub struct Provenance {
     pub out_of_scope: Option<OutOfScope>,
     /// Of a labeller: the probability from which on each label is given.
     pub thresholds: Vec<f64>,
+    /// Of a regressor: half the width of the interval around its answers.
+    pub margin: Option<f64>,
     /// Number type of the encoder that made the embeddings.
     pub dtype: Dtype,
     /// Tokens after which texts were cut, or windows ended.
@@ -59,6 +61,8 @@ pub struct Provenance {
     pub compression: Option<Compression>,
     /// Texts without labels that it learned from too.
     pub unlabelled: Option<Unlabelled>,
+    /// SHA-256 over what a teacher said beside the labels.
+    pub taught: Option<String>,
     /// Now.
     pub created: Timestamp,
 }
@@ -207,6 +211,7 @@ fn encode(
         labels: head.labels().to_vec(),
         temperature: head.temperature(),
         thresholds: provenance.thresholds,
+        margin: provenance.margin,
         metrics: provenance.metrics,
         data_hash: provenance.data_hash,
         n_train: fitted.n_train as u64,
@@ -216,6 +221,7 @@ fn encode(
         parent: provenance.parent,
         compression: provenance.compression,
         unlabelled: provenance.unlabelled,
+        taught: provenance.taught,
         created: provenance.created,
     };
     let mut json = serde_json::to_vec_pretty(&manifest).expect("a manifest is plain data");
@@ -269,6 +275,7 @@ impl Provenance {
             files: BTreeMap::new(),
             out_of_scope: None,
             thresholds: Vec::new(),
+            margin: None,
             dtype: Dtype::F32,
             max_tokens: 128,
             windows: 1,
@@ -279,6 +286,7 @@ impl Provenance {
             parent: None,
             compression: None,
             unlabelled: None,
+            taught: None,
             created,
         }
     }

@@ -28,7 +28,7 @@ fn write(text: &mut String, manifest: &Manifest, hash: &str) -> std::fmt::Result
     let own = matches!(manifest.body, Body::Words);
     let base = Catalogue::embedded().find(manifest.base.name.as_str()).ok();
     let tag = match manifest.kind {
-        Kind::Classifier | Kind::Labeller => "text-classification",
+        Kind::Classifier | Kind::Labeller | Kind::Regressor => "text-classification",
         Kind::Extractor => "token-classification",
     };
     writeln!(text, "---\nlibrary_name: understudy\npipeline_tag: {tag}\ntags:\n- understudy\n- {tag}")?;
@@ -57,6 +57,17 @@ fn write(text: &mut String, manifest: &Manifest, hash: &str) -> std::fmt::Result
              kept from training.",
             manifest.labels.len()
         )?,
+        Kind::Regressor => {
+            let within = manifest.margin.map_or_else(
+                || "How far off they are was not measured: too few texts were set aside".to_owned(),
+                |margin| format!("Plus and minus {margin:.4} they hold the right number of nine texts in ten"),
+            );
+            writeln!(
+                text,
+                "A regressor{task}: {what}. Its answers are numbers (`{}`). {within}.",
+                line(&manifest.labels[0])
+            )?;
+        }
         Kind::Extractor => {
             writeln!(
                 text,
@@ -76,6 +87,9 @@ fn write(text: &mut String, manifest: &Manifest, hash: &str) -> std::fmt::Result
         row("licence of the base", licence.to_owned())?;
     }
     row("trained on", format!("{} texts (hash of the data `{}`)", manifest.n_train, manifest.data_hash))?;
+    if let Some(hash) = &manifest.taught {
+        row("and from what a teacher said of them", format!("hash `{hash}`"))?;
+    }
     if let Some(texts) = &manifest.unlabelled {
         row("and on texts without labels", format!("{} (hash `{}`)", texts.texts, texts.hash))?;
     }

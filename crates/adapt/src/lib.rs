@@ -21,6 +21,7 @@ pub mod online;
 pub mod prune;
 pub mod quantize;
 pub mod recipe;
+pub mod regression;
 pub mod rejection;
 mod softmax;
 pub mod split;

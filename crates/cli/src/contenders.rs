@@ -216,7 +216,10 @@ impl Contenders<'_> {
             (ArtifactKind::Extractor, _) => {
                 return Err(Error::invalid(format!("try `{name}`: it only extracts (--task extract)")));
             }
-            (ArtifactKind::Labeller, Task::Labels) => {}
+            (ArtifactKind::Labeller, Task::Labels) | (ArtifactKind::Regressor, Task::Regress) => {}
+            (ArtifactKind::Regressor, _) => {
+                return Err(Error::invalid(format!("try `{name}`: it gives numbers (--task regress)")));
+            }
             (ArtifactKind::Labeller, _) => {
                 let what =
                     format!("try `{name}`: it gives lists of labels; --task classify on rows whose label is a list");

@@ -10,7 +10,9 @@ pub(crate) mod extract;
 mod fewshot;
 pub(crate) mod generative;
 pub(crate) mod multilabel;
+mod outputs;
 pub(crate) mod pruned;
+pub(crate) mod regression;
 mod run;
 pub(crate) mod shrink;
 pub(crate) mod taught;
@@ -138,8 +140,9 @@ impl TrainOptions {
     /// Where a training with these options keeps its state.
     fn checkpoint(&self, dir: &Path, material: &Material, base: &str) -> PathBuf {
         let Self { method, tuning, seed, max_tokens, windows, test_share, .. } = self;
-        let data = self.taught.hash(material.cleaned.data_hash());
-        let told = format!("{data} {base} {method:?} {tuning:?} {} {max_tokens} {windows} {test_share}", seed.0);
+        let (data, taught) = (material.cleaned.data_hash(), self.taught.hash().unwrap_or_default());
+        let told =
+            format!("{data} {taught} {base} {method:?} {tuning:?} {} {max_tokens} {windows} {test_share}", seed.0);
         run::checkpoint_path(dir, &told)
     }
 
@@ -280,12 +283,14 @@ fn finish(
         files: product.files,
         out_of_scope: rule,
         thresholds: Vec::new(),
+        margin: None,
         dtype: product.dtype,
         max_tokens: product.max_tokens,
         windows: product.windows,
         pooling: product.pooling,
         metrics,
-        data_hash: options.taught.hash(material.cleaned.data_hash()),
+        data_hash: material.cleaned.data_hash(),
+        taught: options.taught.hash(),
         seed: options.seed,
         parent: options.parent,
         compression: None,

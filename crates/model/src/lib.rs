@@ -12,6 +12,7 @@ pub mod head;
 pub mod installed;
 pub mod labeller;
 pub mod pull;
+pub mod regressor;
 pub mod service;
 pub mod table;
 pub mod tags;

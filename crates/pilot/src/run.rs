@@ -10,6 +10,7 @@ pub mod baseline;
 mod call;
 pub mod figures;
 pub mod journal;
+pub mod numbers;
 pub mod page;
 pub mod preference;
 pub mod prompt;
@@ -37,6 +38,8 @@ pub enum Task {
     Classify,
     /// All labels of a list that apply, as a JSON list.
     Labels,
+    /// A number.
+    Regress,
     /// A JSON object from a text.
     Extract,
     /// A shorter text.
@@ -54,6 +57,7 @@ impl Task {
         match self {
             Self::Classify => "classify",
             Self::Labels => "labels",
+            Self::Regress => "regress",
             Self::Extract => "extract",
             Self::Summarise => "summarise",
             Self::Answer => "answer",
@@ -67,6 +71,7 @@ impl Task {
         match self {
             Self::Classify => ("accuracy", "right"),
             Self::Labels => ("micro_f1", "label F1"),
+            Self::Regress => ("closeness", "closeness"),
             Self::Extract => ("micro_f1", "field F1"),
             Self::Summarise | Self::Generate => ("rouge_l", "ROUGE-L"),
             Self::Answer => ("token_f1", "token F1"),
@@ -123,6 +128,8 @@ pub struct Plan {
     pub task: Task,
     /// Labels of a classification, in the order in which prompts list them.
     pub labels: Vec<String>,
+    /// Of numbers: the least and the greatest right one, which differ.
+    pub range: Option<(f64, f64)>,
     /// The label of what is outside the others.
     pub out_of_scope: Option<String>,
     /// Instructions in place of the task's own.
@@ -192,6 +199,9 @@ impl Plan {
                 "run the pilot: the rows have {} label(s); a classification needs two (--label names the field)",
                 self.labels.len()
             )));
+        }
+        if self.task == Task::Regress && self.range.is_none_or(|(low, high)| low >= high) {
+            return Err(Error::data("run the pilot: the right answers are no numbers, or all the same one"));
         }
         if self.max_cost_usd.is_some()
             && let Some(unknown) = candidates.iter().find(|c| c.price.is_none() && matches!(c.source, Source::Live(_)))

@@ -22,6 +22,7 @@ pub mod sequence;
 pub mod sets;
 #[cfg(test)]
 mod testing;
+pub mod values;
 pub mod walk;
 
 pub use betting::Bets;

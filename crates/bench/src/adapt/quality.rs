@@ -100,7 +100,7 @@ fn set(name: &'static str, data: &Path) -> Result<Set> {
             let test = of(|split| matches!(split, "test" | "oos_test"))?;
             Ok(Set { name, train, test, more: &["--out-of-scope", "oos", "--out-of-scope-cost", "0.005"] })
         }
-        "ag_news" => both("train_subset.jsonl.zst", "test_dev.jsonl.zst", &["--minutes", "15"]),
+        "ag_news" => both("train_subset.jsonl.zst", "test_dev.jsonl.zst", &["--minutes", "12"]),
         "emotion" => both("train.jsonl.zst", "test.jsonl", &[]),
         "spamassassin_random" | "spamassassin_by_date" => mails(name, data),
         _ => both("train.jsonl", "test.jsonl", &[]),

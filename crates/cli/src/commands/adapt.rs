@@ -16,6 +16,7 @@ mod prompts;
 mod prune;
 mod quantize;
 mod recipe;
+mod regression;
 mod rows;
 
 use super::Context;

@@ -18,6 +18,7 @@ use understudy_model::{
     generate::{Generator, GeneratorOptions},
     installed::{self, Installed},
     labeller::{Decision, Labeller},
+    regressor::Regressor,
     service::{EncoderService, ServiceOptions},
     table::TokenTable,
     words::Words,
@@ -58,6 +59,7 @@ impl Composer {
         Ok(match manifest.kind {
             ArtifactKind::Classifier => Arc::new(self.classifier(artifact, models_dir, threads)?),
             ArtifactKind::Extractor => Arc::new(Extractor::new(name, encoder()?, artifact.head())?),
+            ArtifactKind::Regressor => Arc::new(Regressor::new(name, encoder()?, artifact.head().clone())?),
             ArtifactKind::Labeller => {
                 let decision = Decision::new(artifact.head().clone(), manifest.thresholds.clone())?;
                 Arc::new(Labeller::new(name, encoder()?, decision)?)
@@ -72,6 +74,7 @@ impl Composer {
             ArtifactKind::Classifier => None,
             ArtifactKind::Extractor => Some("it extracts and has no labels"),
             ArtifactKind::Labeller => Some("it gives lists of labels, not one"),
+            ArtifactKind::Regressor => Some("it gives numbers and has no labels"),
         };
         if let Some(what) = other {
             return Err(Error::invalid(format!(

@@ -251,6 +251,7 @@ pub(crate) async fn write(subject: Subject, compressed: Compressed, writing: Wri
             files: compressed.files,
             out_of_scope: rule,
             thresholds: Vec::new(),
+            margin: None,
             dtype: compressed.dtype,
             max_tokens: manifest.max_tokens,
             windows: manifest.windows,
@@ -261,6 +262,7 @@ pub(crate) async fn write(subject: Subject, compressed: Compressed, writing: Wri
             parent: Some(subject.artifact.hash().to_owned()),
             compression: Some(compression),
             unlabelled: manifest.unlabelled.clone(),
+            taught: manifest.taught.clone(),
             created: writing.created,
         };
         let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);

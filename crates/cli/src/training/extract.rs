@@ -110,6 +110,7 @@ fn fit(marked: Vec<Marked>, options: TrainOptions, dir: &Path, bar: &ProgressBar
         files,
         out_of_scope: None,
         thresholds: Vec::new(),
+        margin: None,
         dtype: options.dtype,
         max_tokens: options.max_tokens,
         windows: 1,
@@ -120,6 +121,7 @@ fn fit(marked: Vec<Marked>, options: TrainOptions, dir: &Path, bar: &ProgressBar
         parent: options.parent.clone(),
         compression: None,
         unlabelled: None,
+        taught: None,
         created: options.created,
     };
     let artifact = artifact::write(dir, &fitted, provenance, options.existing)?;
@@ -310,7 +312,7 @@ pub(crate) fn measure(artifact: &Artifact, marked: &[Marked]) -> Result<BTreeMap
 fn head_of(artifact: &Artifact) -> Result<&Head> {
     match artifact.manifest().kind {
         ArtifactKind::Extractor => Ok(artifact.head()),
-        ArtifactKind::Classifier | ArtifactKind::Labeller => {
+        ArtifactKind::Classifier | ArtifactKind::Labeller | ArtifactKind::Regressor => {
             Err(Error::invalid(format!("measure {}: it is no extractor", artifact.dir().display())))
         }
     }

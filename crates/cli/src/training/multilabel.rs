@@ -1,6 +1,7 @@
 //! Training a labeller: an encoder whose head decides on each label by itself, from texts that list those that apply.
 
-use super::run::{checkpoint_path, on_threads, path, serving, tokenizer, vectors, watched};
+use super::outputs::{self, Learned, check, embedded};
+use super::run::{on_threads, tokenizer, vectors};
 use super::tuned::Tuning;
 use super::{ArtifactKind, Method, TrainOptions, base_model, encoder_named, heavy};
 use crate::clock::SystemClock;
@@ -12,24 +13,21 @@ use std::{
 };
 use understudy_adapt::{
     artifact::{self, Provenance},
-    encoder::{Example as Ids, HeadShape, Level, Network, NetworkOptions, Objective, Scope, Target},
-    finetune::{Data, FinetuneParams, Run},
-    head::{FittedHead, HeadParams, PathStep},
+    encoder::{Example as Ids, Network, Objective, Target},
+    finetune::{Data, FinetuneParams},
+    head::HeadParams,
     multilabel::{self, Calibrated, Sets},
     split,
 };
 use understudy_core::{Clock, Error, Result, Seed, hash::sha256_hex};
 use understudy_dataset::{Row, text_hash};
 use understudy_model::{
-    artifact::{Artifact, Body, Metric},
-    encoder::{Encoder, Scratch},
+    artifact::{Artifact, Metric},
+    encoder::Encoder,
     head::Head,
     labeller::Decision,
     tokens::Tokenizer,
 };
-
-/// Texts that are embedded together.
-const PASS: usize = 32;
 
 /// A trained labeller, written, and how it came about.
 #[derive(Debug)]
@@ -59,15 +57,7 @@ impl Tuning {
 /// `NotFound` when the base model is not installed, `Data` when the rows cannot be learnt from, whatever writing the
 /// artifact reports.
 pub(crate) async fn train(rows: Vec<Row>, options: TrainOptions, dir: &Path, bar: &ProgressBar) -> Result<Trained> {
-    if !matches!(options.method, Method::Lora | Method::Full | Method::Head) {
-        let what = "train on lists of labels: take --method head, lora or full; the others learn one label a text";
-        return Err(Error::invalid(what).with_param("method"));
-    }
-    if options.out_of_scope.is_some() {
-        let what = "train on lists of labels: a text that no label applies to gets the empty list; --out-of-scope is \
-                    for one label a text";
-        return Err(Error::invalid(what).with_param("out-of-scope"));
-    }
+    check(&options, "lists of labels", "a text that no label applies to gets the empty list")?;
     let (dir, bar) = (dir.to_owned(), bar.clone());
     heavy("train the labeller", move || fit(rows, options, &dir, &bar)).await
 }
@@ -77,112 +67,63 @@ fn fit(rows: Vec<Row>, options: TrainOptions, dir: &Path, bar: &ProgressBar) -> 
     let before = rows.len();
     let material = Divided::new(rows, &options)?;
     let installed = encoder_named(&options)?;
-    let (base, folder) = (base_model(&installed), installed.dir());
+    let base = base_model(&installed);
     let tuning = options.tuning.clone().unwrap_or_else(|| Tuning::for_labels(options.method));
-    let mut network = network(folder, &tuning, material.labels.len(), &options)?;
-    let most = network.max_tokens().min(options.max_tokens as usize);
-    let options = TrainOptions { max_tokens: u32::try_from(most).unwrap_or(u32::MAX), ..options };
+    let (mut network, options) = outputs::network(material.labels.len(), &tuning, options)?;
     let [train, stop] = material.examples(
-        &tokenizer(folder, &options)?,
+        &tokenizer(installed.dir(), &options)?,
         tuning.params.patience > 0 && options.method != Method::Head,
         options.seed,
     )?;
     bar.set_message("reading the texts once");
     on_threads(options.threads, || start_head(&mut network, &train))?;
 
-    let mut learned = Learned { files: BTreeMap::new(), path: Vec::new(), kept: 0 };
-    let mut checkpoint = None;
-    if options.method != Method::Head {
-        let TrainOptions { method, seed, test_share, windows, .. } = &options;
-        let told = format!(
-            "labels {} {} {tuning:?} {most} {windows} {method:?} {} {test_share}",
-            material.data_hash, base.hash, seed.0
-        );
-        let at = checkpoint_path(dir, &told);
-        let params = tuning.params.check()?;
-        let data = Data { train: &train.examples, held_out: &stop.examples };
-        let fit = |run: Run<'_>| params.fit(network, data, options.seed, run);
-        let fitted = watched(bar, options.threads, Some(&at), fit)?;
-        learned.files = fitted.network.encoder_files()?;
-        learned.kept = fitted.history.iter().position(|r| r.step == fitted.kept_step).unwrap_or_default();
-        learned.path = path(&fitted.history);
-        network = fitted.network;
-        checkpoint = Some(at);
-    }
+    let told = format!("labels {} {}", material.data_hash, base.hash);
+    let data = Data { train: &train.examples, held_out: &stop.examples };
+    let mut learned = Learned::train(network, data, tuning, &told, (&options, dir, bar))?;
 
     // From here on the encoder is the one that will serve.
     bar.set_message("calibrating");
-    let encoder = match options.method {
-        Method::Head => Encoder::load(folder, &options.reading())?,
-        _ => serving(&learned.files, &options)?,
-    };
-    let (weights, bias) = network.head();
-    let head = Head::new(material.labels.clone(), weights.to_vec(), bias.to_vec(), 1.0)?;
+    let encoder = learned.encoder(&options)?;
+    let (weights, bias) = learned.network.head();
+    let (weights, bias) = (weights.to_vec(), bias.to_vec());
+    let head = Head::new(material.labels.clone(), weights.clone(), bias.clone(), 1.0)?;
     let Calibrated { temperature, thresholds } = on_threads(options.threads, || material.calibrated(&head, &encoder))?;
-    let head = Head::new(material.labels.clone(), weights.to_vec(), bias.to_vec(), temperature)?;
+    let head = Head::new(material.labels.clone(), weights, bias, temperature)?;
     let decision = Decision::new(head.clone(), thresholds.clone())?;
     let metrics = on_threads(options.threads, || material.measured(&decision, &encoder, options.seed))?;
-    let fitted = FittedHead {
-        head,
-        c: learned.path.get(learned.kept).map_or(0.0, |step| step.c),
-        path: learned.path,
-        n_train: train.examples.len(),
-        n_stop: stop.examples.len(),
-        n_calibrate: material.calibrate.len(),
-    };
-    let (body, method) = match options.method {
-        Method::Head => (Body::Base, "labels, head"),
-        Method::Lora => (Body::Encoder, "labels, lora"),
-        _ => (Body::Encoder, "labels, full"),
-    };
+    let (body, method) = outputs::named("labels", options.method);
+    let checkpoint = learned.checkpoint();
     let provenance = Provenance {
         name: options.name.clone(),
         kind: ArtifactKind::Labeller,
         task: options.task.clone(),
         base,
         body,
-        method: method.into(),
-        files: learned.files,
+        method,
+        files: std::mem::take(&mut learned.files),
         out_of_scope: None,
         thresholds,
+        margin: None,
         dtype: options.dtype,
         max_tokens: options.max_tokens,
         windows: options.windows,
         pooling: encoder.pooling().into(),
         metrics,
-        data_hash: material.data_hash,
+        data_hash: material.data_hash.clone(),
         seed: options.seed,
         parent: options.parent.clone(),
         compression: None,
         unlabelled: None,
+        taught: None,
         created: options.created,
     };
+    let fitted = learned.fitted(head, (train.examples.len(), stop.examples.len(), material.calibrate.len()));
     let artifact = artifact::write(dir, &fitted, provenance, options.existing)?;
-    if let Some(checkpoint) = checkpoint {
-        // The model is safe; the state of its training is not needed any more. A file left behind does no harm.
-        drop(std::fs::remove_file(checkpoint));
-    }
+    checkpoint.into_iter().for_each(|file| drop(std::fs::remove_file(file)));
     let texts = material.texts.len();
     let duplicates = before - texts;
     Ok(Trained { artifact, texts, duplicates, unlearned: material.unlearned, took: clock.monotonic() })
-}
-
-/// What training the network leaves beside its numbers.
-struct Learned {
-    files: BTreeMap<String, Vec<u8>>,
-    path: Vec<PathStep>,
-    kept: usize,
-}
-
-/// The encoder with a head that has an output for each label.
-fn network(folder: &Path, tuning: &Tuning, outputs: usize, options: &TrainOptions) -> Result<Network> {
-    let scope = match options.method {
-        Method::Lora => Scope::Lora(tuning.lora.clone()),
-        Method::Head => Scope::Head,
-        _ => Scope::Full { words: false, frozen_layers: 0 },
-    };
-    let head = HeadShape { outputs, hidden: None, level: Level::UnitVector };
-    Network::load(folder, &NetworkOptions { scope, head, seed: options.seed })
 }
 
 /// Fits one regression a label on what the encoder makes of the texts before training.
@@ -218,9 +159,6 @@ struct Divided {
 
 impl Divided {
     fn new(rows: Vec<Row>, options: &TrainOptions) -> Result<Self> {
-        if !(0.0..=0.9).contains(&options.test_share) {
-            return Err(Error::invalid(format!("train: a test share of {} is not in [0, 0.9]", options.test_share)));
-        }
         let (mut seen, mut texts, mut lists) = (BTreeSet::new(), Vec::new(), Vec::new());
         for row in rows {
             let labels = row.labels.or_else(|| row.label.map(|label| vec![label])).ok_or_else(|| {
@@ -273,20 +211,15 @@ impl Divided {
         Ok(parts)
     }
 
-    /// What the serving encoder makes of some texts, handed to `each`.
-    fn embedded(&self, of: &[usize], encoder: &Encoder, mut each: impl FnMut(&[f32]) -> Result<()>) -> Result<()> {
-        let mut scratch = Scratch::default();
-        for part in of.chunks(PASS) {
-            let tokens = part.iter().map(|&i| encoder.tokenize(&self.texts[i])).collect::<Result<Vec<_>>>()?;
-            encoder.embed(&tokens, &mut scratch).iter().try_for_each(|vector| each(vector))?;
-        }
-        Ok(())
+    /// Some of the texts.
+    fn of<'t>(&'t self, chosen: &'t [usize]) -> impl Iterator<Item = &'t str> {
+        chosen.iter().map(|&i| self.texts[i].as_str())
     }
 
     /// Temperature and thresholds from texts that training has not seen.
     fn calibrated(&self, head: &Head, encoder: &Encoder) -> Result<Calibrated> {
         let mut scores = Vec::with_capacity(self.calibrate.len());
-        self.embedded(&self.calibrate, encoder, |vector| {
+        embedded(self.of(&self.calibrate), encoder, |vector| {
             scores.push(head.scores(vector)?);
             Ok(())
         })?;
@@ -297,7 +230,7 @@ impl Divided {
     /// The figures on the texts that only measure.
     fn measured(&self, decision: &Decision, encoder: &Encoder, seed: Seed) -> Result<BTreeMap<String, Metric>> {
         let mut given = Vec::with_capacity(self.test.len());
-        self.embedded(&self.test, encoder, |vector| {
+        embedded(self.of(&self.test), encoder, |vector| {
             given.push(decision.decide(vector)?.chosen);
             Ok(())
         })?;

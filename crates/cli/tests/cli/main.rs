@@ -14,6 +14,7 @@ mod loading;
 mod piloting;
 mod preparing;
 mod prompting;
+mod regressing;
 mod serving;
 mod support;
 mod tiny;

@@ -183,6 +183,13 @@ fn shares_and_reasons_are_said_and_learned_and_leave_the_same_kind_of_model() {
         names
     };
     assert_eq!(files("why"), files("full-hard"));
+    // What learned from the rows, however it was told about them, is not judged on them.
+    for model in ["why", "full-soft"] {
+        let said = run(dir, &["adapt", "quantize", "--model", model, "--data", "said.jsonl", "--json"]);
+        assert_eq!(said.code, 0, "{}", said.err);
+        let n = said.json()["n"].as_u64().expect("a number");
+        assert!((1..30).contains(&n), "{model}: {n} of 96 rows judge");
+    }
     for (more, says) in [
         (&["--soft", "odds"][..], "no row has a `odds`"),
         (&["--method", "full", "--rationale", "because"], "no row has a `because`"),

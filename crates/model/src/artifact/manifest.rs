@@ -19,6 +19,8 @@ pub enum Kind {
     Extractor,
     /// A linear head that decides on each label by itself; its answers are JSON lists of those that apply.
     Labeller,
+    /// A linear head with one output; its answers are numbers.
+    Regressor,
 }
 
 impl Kind {
@@ -203,6 +205,10 @@ pub struct Manifest {
     /// Of a labeller: the probability from which on each label is given, in [0, 1].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub thresholds: Vec<f64>,
+    /// Of a regressor: its answers plus and minus this hold the right number of nine texts in ten, if texts keep coming as
+    /// those that it was calibrated on; `None` where there were too few.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub margin: Option<f64>,
     /// Quality on items that training did not see, by name: `accuracy`, `macro_f1`, `ece`.
     pub metrics: BTreeMap<String, Metric>,
     /// SHA-256 over the training examples.
@@ -223,6 +229,9 @@ pub struct Manifest {
     /// Texts without labels that it learned from too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unlabelled: Option<Unlabelled>,
+    /// SHA-256 over what a teacher said beside the labels, where it learned from that too: how likely each label is, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taught: Option<String>,
     /// When it was written. Not part of the hash.
     pub created: Timestamp,
 }
@@ -290,6 +299,15 @@ pub(super) fn read_manifest(bytes: &[u8]) -> Result<(Manifest, String)> {
     }
     if let Some(scope) = manifest.out_of_scope.as_ref().filter(|scope| !(0.0..=1.0).contains(&scope.threshold)) {
         return Err(Error::data(format!("out_of_scope threshold {} is not in [0, 1]", scope.threshold)));
+    }
+    let labels = manifest.labels.len();
+    if (manifest.kind == Kind::Regressor) != (labels == 1) {
+        return Err(Error::data(format!(
+            "{labels} labels do not fit the kind: one for a regressor, two and more for others"
+        )));
+    }
+    if manifest.margin.is_some_and(|margin| !(margin.is_finite() && margin >= 0.0)) {
+        return Err(Error::data("`margin` is not a number of at least 0"));
     }
     let thresholds = if manifest.kind == Kind::Labeller { manifest.labels.len() } else { 0 };
     if manifest.thresholds.len() != thresholds || !manifest.thresholds.iter().all(|t| (0.0..=1.0).contains(t)) {

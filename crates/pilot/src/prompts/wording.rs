@@ -33,6 +33,7 @@ pub fn variants(plan: &Plan, pool: &[Row]) -> Vec<Wording> {
             "terse",
             format!("Answer with the JSON list of the labels that apply: {}.", plan.labels.join(", ")),
         )),
+        Task::Regress => all.push(("terse", "Answer with one number.".to_owned())),
         Task::Extract => all.extend(of_fields(pool)),
         Task::Summarise => {
             all.push(("terse", "Summarise the text.".to_owned()));
@@ -171,6 +172,7 @@ mod tests {
         Plan {
             task,
             labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+            range: None,
             out_of_scope: None,
             instruction: Some("of no concern".into()),
             shots: 0,

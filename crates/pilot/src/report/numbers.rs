@@ -50,6 +50,14 @@ pub fn dollars(usd: f64) -> String {
     }
 }
 
+/// A number of any size with the four digits that say something.
+#[must_use]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of digits, 0 to 9")]
+pub fn significant(x: f64) -> String {
+    let digits = if x.abs() > 0.0 { (3.0 - x.abs().log10().floor()).clamp(0.0, 9.0) } else { 0.0 };
+    format!("{x:.*}", digits as usize)
+}
+
 /// A fragment as a sentence: a capital at the start, a full stop at the end.
 #[must_use]
 pub fn sentence(text: &str) -> String {
@@ -63,6 +71,13 @@ pub fn sentence(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn four_digits_say_something() {
+        for (x, text) in [(0.000_123_456, "0.0001235"), (12.3456, "12.35"), (-123_456.7, "-123457"), (0.0, "0")] {
+            assert_eq!(significant(x), text);
+        }
+    }
 
     #[test]
     fn numbers_read_as_people_write_them() {

@@ -1,6 +1,6 @@
 //! From answers to figures: what each answer is worth, and the metrics of a model over all of them.
 
-use super::{Asked, Plan, Task};
+use super::{Asked, Plan, Task, numbers};
 use crate::metrics::{Metric, calibration, classification, facts, fields, speed, text};
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
@@ -46,6 +46,7 @@ pub fn quality(plan: &Plan, row: &Row, answer: &RecordedAnswer) -> Option<f64> {
             let places = Places::of(plan);
             sets::f1(&places.positions(row.labels.as_deref()?), &places.answered(reply))
         }
+        Task::Regress => numbers::closeness(plan.range?, gold, reply)?,
         Task::Extract => {
             let expected = serde_json::from_str(gold).ok()?;
             fields::report(&[expected], &[reply], &[], Seed(0))?.micro_f1.estimate
@@ -84,6 +85,7 @@ pub fn figures(plan: &Plan, asked: &[Asked<'_>], seed: Seed) -> Option<Figures> 
     match plan.task {
         Task::Classify => classify(plan, &judged, seed, &mut figures),
         Task::Labels => lists(plan, &judged, &replies, seed, &mut figures),
+        Task::Regress => numbers::measure(plan, &judged, &replies, seed, &mut figures),
         Task::Extract => extract(&judged, &replies, seed, &mut figures),
         Task::Summarise | Task::Answer | Task::Generate => texts(plan, &judged, &replies, seed, &mut figures),
     }
@@ -251,7 +253,7 @@ fn confidence(plan: &Plan, judged: &[&Asked<'_>], seed: Seed, figures: &mut Figu
 }
 
 impl Figures {
-    fn put(&mut self, name: &str, metric: Option<Metric>) {
+    pub(super) fn put(&mut self, name: &str, metric: Option<Metric>) {
         if let Some(metric) = metric {
             self.metrics.insert(name.to_owned(), metric);
         }

@@ -10,7 +10,7 @@ use crate::{
     report::{
         Block, Cell, Column, Figure, KeyFigure, Report, Section, Table, Tone,
         charts::{self, Axis, Interval, Spot},
-        numbers::{count, dollars, duration, percent},
+        numbers::{count, dollars, duration, percent, significant},
     },
 };
 
@@ -268,6 +268,9 @@ fn shown_metrics(plan: &Plan) -> Vec<(&'static str, &'static str)> {
         ],
         Task::Classify => vec![("accuracy", "right"), ("macro_f1", "macro F1"), ("ece", "calibration error")],
         Task::Labels => vec![("micro_f1", "label F1"), ("macro_f1", "macro F1"), ("exact_match", "whole lists")],
+        Task::Regress => {
+            vec![("closeness", "closeness"), ("mae", "mean error"), ("r2", "R²"), ("spearman", "rank correlation")]
+        }
         Task::Extract => vec![("micro_f1", "field F1"), ("exact_match", "exact"), ("json_valid", "valid JSON")],
         Task::Answer => vec![("token_f1", "token F1"), ("exact_match", "exact"), ("rouge_l", "ROUGE-L")],
         Task::Summarise => vec![
@@ -282,7 +285,8 @@ fn shown_metrics(plan: &Plan) -> Vec<(&'static str, &'static str)> {
 
 fn metric(name: &str, m: &Metric) -> Cell {
     match name {
-        "ece" => Cell::with(format!("{:.3}", m.estimate), format!("{:.3} – {:.3}", m.low, m.high)),
+        "mae" => Cell::with(significant(m.estimate), format!("{} – {}", significant(m.low), significant(m.high))),
+        "ece" | "r2" | "spearman" => Cell::with(format!("{:.3}", m.estimate), format!("{:.3} – {:.3}", m.low, m.high)),
         "bleu" => Cell::with(format!("{:.1}", m.estimate), format!("{:.1} – {:.1}", m.low, m.high)),
         _ => Cell::with(percent(m.estimate, 1), range(m, 1)),
     }

@@ -107,6 +107,12 @@ pub fn instruction(plan: &Plan) -> String {
             }
             text
         }
+        Task::Regress => {
+            let (low, high) = plan.range.unwrap_or((0.0, 1.0));
+            format!(
+                "Answer with one number and nothing else. In texts like the user's it lies between {low} and {high}."
+            )
+        }
         Task::Extract => {
             "Extract the facts of the user's text as one JSON object and write nothing else. Leave out what \
                           the text does not say."

@@ -76,6 +76,7 @@ fn plan() -> Plan {
     Plan {
         task: Task::Classify,
         labels: ["a", "b", "c"].map(String::from).to_vec(),
+        range: None,
         out_of_scope: None,
         instruction: None,
         shots: 0,

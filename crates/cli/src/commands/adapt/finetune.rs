@@ -1,7 +1,7 @@
 //! `understudy adapt finetune`: a small model from labelled examples, or from a task's recorded traffic.
 
 use super::rows::{self, Material, read};
-use super::{DtypeArg, extract, generative, multilabel, peak_memory_mb};
+use super::{DtypeArg, extract, generative, multilabel, peak_memory_mb, regression};
 use crate::{
     clock::SystemClock,
     commands::Context,
@@ -64,7 +64,7 @@ pub(crate) struct FinetuneArgs {
     pub(super) name: Option<String>,
     /// The task it is for; without --data it learns from the task's recorded traffic and becomes its small model. With
     /// --data, `extract` trains a model that finds spans: FILE has tokens with BIO tags, texts with spans, or texts with
-    /// the object that is to come out
+    /// the object that is to come out; `regress` learns numbers
     #[arg(long)]
     pub(super) task: Option<String>,
     /// Marked texts that only measure (--task extract)
@@ -155,6 +155,9 @@ pub(super) async fn run(args: FinetuneArgs, context: &Context) -> Result<()> {
         }
         return extract::run(file, &args, context).await;
     }
+    if let (Some(file), Some("regress")) = (&args.data, args.task.as_deref()) {
+        return regression::run(file, &args, context).await;
+    }
     if args.test.is_some() {
         return Err(Error::invalid("train: --test goes with --task extract; labels are measured by `pilot run`"));
     }
@@ -210,7 +213,10 @@ pub(super) async fn run(args: FinetuneArgs, context: &Context) -> Result<()> {
 pub(super) fn options(args: &FinetuneArgs, context: &Context, created: Timestamp) -> TrainOptions {
     let folder = || args.out.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     let kind = if args.method == Some(Method::Words) { "words" } else { &args.base };
-    let name = args.name.clone().or_else(|| args.task.as_ref().map(|task| format!("{task}-{kind}")));
+    // With a file, these say what is trained, not for whom.
+    let kinds = ["classify", "extract", "regress"];
+    let task = args.task.as_deref().filter(|task| args.data.is_none() || !kinds.contains(task));
+    let name = args.name.clone().or_else(|| task.map(|task| format!("{task}-{kind}")));
     TrainOptions {
         method: match args.method {
             None | Some(Method::Head) => training::Method::Head,
@@ -223,8 +229,7 @@ pub(super) fn options(args: &FinetuneArgs, context: &Context, created: Timestamp
         base: args.base.clone(),
         models_dir: context.models_dir.clone(),
         name: ModelName::new(name.or_else(folder).unwrap_or_else(|| "classifier".to_owned())),
-        // With a file, `classify` says what is trained, not for whom.
-        task: args.task.as_deref().filter(|task| args.data.is_none() || *task != "classify").map(TaskName::from),
+        task: task.map(TaskName::from),
         dtype: args.dtype.into(),
         max_tokens: args.max_tokens,
         windows: args.windows,

@@ -119,6 +119,7 @@ pub(super) async fn run(args: LabelArgs, context: &Context) -> Result<()> {
     let plan = Plan {
         task: Task::Classify,
         labels: labels.clone(),
+        range: None,
         out_of_scope: None,
         instruction: args.instruction.clone(),
         shots: if args.examples.is_some() { args.shots } else { 0 },

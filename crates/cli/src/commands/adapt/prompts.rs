@@ -38,7 +38,7 @@ use understudy_pilot::{
         verdict::{self, Measured},
         wording::{Wording, variants},
     },
-    run::{Journal, Plan, Prompting, journal::Header},
+    run::{Journal, Plan, Prompting, journal::Header, numbers},
 };
 
 /// Loss that the paired tests call none; it decides nothing here.
@@ -147,6 +147,7 @@ pub(super) async fn run(args: PromptsArgs, context: &Context) -> Result<()> {
     let plan = Plan {
         task: material.task,
         labels: material.labels.clone(),
+        range: numbers::range(&material.race, material.task),
         out_of_scope: None,
         instruction: None,
         shots: 0,

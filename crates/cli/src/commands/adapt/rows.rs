@@ -40,7 +40,7 @@ pub(super) fn read(file: &Path, args: &FinetuneArgs) -> Result<Material> {
     let examples = data.examples()?;
     if let Some(field) = numbers(&data, &examples) {
         terminal::note(format_args!(
-            "  the labels `{field}` are numbers and are learned as classes: that 2 lies between 1 and 3 is not used"
+            "  the labels `{field}` are numbers and are learned as classes; `--task regress` learns that 2 lies between 1 and 3"
         ));
     }
     let taught = taught(&data, args)?;

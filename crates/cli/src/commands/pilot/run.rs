@@ -29,7 +29,7 @@ use understudy_pilot::{
     report,
     run::{
         Candidate, Finding, Journal, Judged, Margin, Matches, Plan, Runner, Source, Task, figures, journal::Header,
-        page, shots::Shots, verdict,
+        numbers, page, shots::Shots, verdict,
     },
 };
 
@@ -114,6 +114,8 @@ pub(crate) struct RunArgs {
 pub(crate) enum TaskArg {
     /// One label of a list; where rows list several labels, all that apply
     Classify,
+    /// A number
+    Regress,
     /// A JSON object from a text
     Extract,
     /// A shorter text
@@ -128,6 +130,7 @@ impl From<TaskArg> for Task {
     fn from(task: TaskArg) -> Self {
         match task {
             TaskArg::Classify => Self::Classify,
+            TaskArg::Regress => Self::Regress,
             TaskArg::Extract => Self::Extract,
             TaskArg::Summarise => Self::Summarise,
             TaskArg::Answer => Self::Answer,
@@ -147,6 +150,7 @@ pub(super) async fn run(args: RunArgs, context: &Context) -> Result<()> {
     let mut plan = Plan {
         task,
         labels: material.labels.clone(),
+        range: numbers::range(&material.rows, task),
         out_of_scope: args.out_of_scope.clone(),
         instruction: found.map_or_else(|| args.instruction.clone(), |found| found.told().map(str::to_owned)),
         shots: found.map_or(args.shots, |found| found.shots),

@@ -13,7 +13,7 @@ use std::{
 use understudy_core::{Error, Result, Seed, hash::unit_interval};
 use understudy_dataset::{Dataset, Part, Row, Shares, leakage, part_of, summarise};
 use understudy_model::{artifact::MANIFEST, catalogue::Kind, installed};
-use understudy_pilot::run::Task;
+use understudy_pilot::run::{Task, numbers::number_in};
 
 /// Share of the rows that are measured on when there is no file of training rows.
 const TEST_SHARE: f64 = 0.5;
@@ -71,7 +71,11 @@ impl Material {
         fit_to(task, &mut data.rows);
         fit_to(task, &mut train.rows);
         let before = data.rows.len();
-        if data.rows.iter().any(|row| row.gold().is_some()) {
+        let is_number = |row: &Row| row.gold().and_then(number_in).is_some();
+        if task == Task::Regress && data.rows.iter().any(is_number) {
+            data.rows.retain(is_number);
+            train.rows.retain(is_number);
+        } else if data.rows.iter().any(|row| row.gold().is_some()) {
             data.rows.retain(|row| row.gold().is_some());
         }
         if data.rows.len() < before {

@@ -11,7 +11,7 @@ use std::path::Path;
 use understudy_core::Timestamp;
 use understudy_pilot::{
     metrics::Metric,
-    report::numbers::{dollars, duration},
+    report::numbers::{dollars, duration, significant},
     run::{
         Finding, Judged, Plan, Task,
         page::{self, DataCard, Setting},
@@ -115,6 +115,7 @@ pub(super) fn people(plan: &Plan, outcome: &Outcome<'_>, out: &Path) {
     let extra: &[(&str, &str)] = match plan.task {
         Task::Classify => &[("macro_f1", "macro F1"), ("ece", "ECE")],
         Task::Labels => &[("macro_f1", "macro F1"), ("exact_match", "whole lists")],
+        Task::Regress => &[("mae", "mean error"), ("r2", "R²"), ("spearman", "ranks")],
         Task::Extract => &[("exact_match", "exact"), ("json_valid", "valid JSON")],
         Task::Summarise => &[("rouge1", "ROUGE-1"), ("answers_with_hallucination", "made up")],
         Task::Answer | Task::Generate => &[("exact_match", "exact"), ("rouge_l", "ROUGE-L")],
@@ -131,7 +132,10 @@ pub(super) fn people(plan: &Plan, outcome: &Outcome<'_>, out: &Path) {
         row.push(metric(main).map_or_else(String::new, |m| format!("{:.1} – {:.1}", m.low * 100.0, m.high * 100.0)));
         for (name, _) in extra {
             row.push(match *name {
-                "ece" => metric(name).map_or_else(|| "–".to_owned(), |m| format!("{:.3}", m.estimate)),
+                "mae" => metric(name).map_or_else(|| "–".to_owned(), |m| significant(m.estimate)),
+                "ece" | "r2" | "spearman" => {
+                    metric(name).map_or_else(|| "–".to_owned(), |m| format!("{:.3}", m.estimate))
+                }
                 name => share(metric(name)),
             });
         }
