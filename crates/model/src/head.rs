@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn heads_that_cannot_classify_are_refused_with_the_reason() {
         for (labels, weights, bias, temperature, says) in [
-            (labels(1), vec![1.0], vec![0.0], 1.0, "at least 2"),
+            (Vec::new(), vec![], vec![], 1.0, "no outputs"),
             (vec!["a".into(), "a".into()], vec![1.0, 1.0], vec![0.0; 2], 1.0, "appears twice"),
             (vec!["a".into(), " ".into()], vec![1.0, 1.0], vec![0.0; 2], 1.0, "empty"),
             (labels(2), vec![1.0; 3], vec![0.0; 2], 1.0, "whole number of rows"),

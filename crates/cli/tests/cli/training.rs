@@ -46,6 +46,7 @@ async fn lists_of_labels_are_learned_measured_and_served() {
     let train = |method: &str, out: &str| {
         let mut args = vec!["adapt", "finetune", "--task", "classify", "--base", "tiny", "--data", "lists.jsonl"];
         args.extend(["--method", method, "--test-share", "0.2", "--dtype", "f32", "--out", out, "--json"]);
+        args.extend(["--name", "tags"]);
         if method != "head" {
             args.extend(["--epochs", "12", "--rate", "2e-3"]);
         }
