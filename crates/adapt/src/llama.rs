@@ -45,3 +45,6 @@ mod tests;
 
 #[cfg(test)]
 mod exchange_tests;
+
+#[cfg(test)]
+mod sharing_tests;

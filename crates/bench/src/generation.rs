@@ -1,7 +1,9 @@
 //! Generation: total tokens per second of the [`Generator`] against llama.cpp's own batching, which is a plain loop
 //! over its bindings with the same file, prompts, threads, batch size and greedy choice, in the same run. The rounds
 //! alternate; medians are compared. llama.cpp runs with one pool of cells for all sequences and with one pool each,
-//! with as many cells as the generator has, and the faster of the two counts.
+//! with as many cells as the generator has, and the faster of the two counts. Then adapters that share an engine.
+
+mod adapters;
 
 use futures_util::future::join_all;
 use llama_cpp_2::{
@@ -77,8 +79,10 @@ pub(crate) async fn run(args: GenerationArgs) -> Result<()> {
             "ratio": ratio,
         }));
     }
+    println!();
+    let adapters = adapters::measure(&path, threads, args.tokens, args.rounds).await?;
     if args.json {
-        println!("{}", json!({ "rows": rows }));
+        println!("{}", json!({ "rows": rows, "adapters": adapters }));
     }
     Ok(())
 }

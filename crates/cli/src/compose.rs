@@ -3,6 +3,7 @@
 //! Loaded encoders and generators are kept between compositions: a reload that changes a task does not load a model
 //! again. What is no longer used is dropped with the last picture that holds it.
 
+mod generators;
 mod local;
 mod prompted;
 mod remote;
@@ -37,7 +38,8 @@ pub(crate) struct Composer {
     /// Certificates whose audits have reason to be more frequent than configured, and how frequent.
     audit_floors: Mutex<BTreeMap<String, f64>>,
     encoders: Mutex<HashMap<EncoderKey, Weak<EncoderService>>>,
-    generators: Mutex<HashMap<(PathBuf, String), Weak<Generator>>>,
+    /// By file, and by the names that share it: all of them in one engine.
+    generators: Mutex<HashMap<(PathBuf, String), Vec<Weak<Generator>>>>,
 }
 
 impl Composer {
@@ -65,8 +67,9 @@ impl Composer {
             let model = self.remote(name, model, upstream, &mut recordings)?;
             snapshot.models.insert(name.clone(), model);
         }
-        for (name, local) in &config.locals {
-            self.local(name, local, config, &mut snapshot)?;
+        let mut generators = self.generators(config, None)?;
+        for name in config.locals.keys() {
+            self.local(name, config, &mut generators, &mut snapshot)?;
         }
         if let Some(name) = &config.server.default_upstream {
             let upstream = &config.upstreams[name];
@@ -168,9 +171,9 @@ impl Composer {
         if let Some(model) = config.models.get(name) {
             return self.remote(name, model, &config.upstreams[&model.upstream], &mut recordings).map(Some);
         }
-        if let Some(local) = config.locals.get(name) {
+        if config.locals.contains_key(name) {
             let mut snapshot = Snapshot::default();
-            self.local(name, local, config, &mut snapshot)?;
+            self.local(name, config, &mut self.generators(config, Some(name))?, &mut snapshot)?;
             return Ok(snapshot.models.remove(name));
         }
         let Some(default) = &config.server.default_upstream else { return Ok(None) };

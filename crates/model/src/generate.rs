@@ -1,15 +1,17 @@
 //! Generative models in this process: any GGUF file that llama.cpp runs.
 //!
 //! Owns chat templates, continuous batching, prefix reuse, sampling, grammars and the import of GGUF files. One thread
-//! per [`Generator`] owns the model's context; requests reach it over a bounded queue. It decides nothing about
+//! owns a model's context; requests reach it over the bounded queue of their [`Generator`], of which several may share
+//! the model, each with an adapter of its own. It decides nothing about
 //! routing and downloads nothing. `serve` calls it as a [`Backend`], `pilot` and the command line as well.
 //!
 //! *Reproducibility.* The same request with the same seed gives the same text on the same machine and build, as long
 //! as it runs alone. In company its prompt is cut elsewhere, and llama.cpp's attention takes another kernel for 64
 //! tokens of a prompt or more, which rounds otherwise: with 8-bit activations that moved a log-probability of
 //! SmolLM2-135M by up to 0.3, enough to turn a near-tie. With `max_batch` below 64 the answers were equal bit for bit
-//! (x86-64, Q8_0), at slower prompts; so they are only up to 511 tokens where there are several threads, among which
-//! an answer that runs alone splits longer attention. Without a seed, sampling is seeded by the request's id.
+//! (x86-64, Q8_0, no adapter: its products round by the size of the batch, which moved one by 0.3), at slower prompts; so
+//! they are only up to 511 tokens where there are several threads, among which an answer that runs alone splits longer
+//! attention. Without a seed, sampling is seeded by the request's id.
 
 mod chat;
 mod choices;
@@ -19,11 +21,13 @@ mod import;
 mod options;
 mod prompt;
 mod quantise;
+mod running;
 mod sample;
 mod score;
 mod slots;
 mod speed;
 mod text;
+mod turns;
 mod writing;
 
 #[cfg(test)]
@@ -31,26 +35,26 @@ mod tests;
 
 pub use chat::ChatTokens;
 pub use import::{FileType, Importance, Imported, file_type, import_gguf, quantise};
-pub use options::{GeneratorOptions, PrefixReuse};
+pub use options::{EngineOptions, GeneratorOptions, PrefixReuse};
 pub use score::Scorer;
 pub use speed::{Speed, speed};
 
 use choices::Choices;
-use engine::{Engine, Job};
+use engine::Job;
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use grammar::{Constraint, Forbidden};
 use llama_cpp_2::{
     LlamaContextLoadError, LogOptions, context::LlamaContext, llama_backend::LlamaBackend, model::LlamaModel,
     send_logs_to_tracing,
 };
-use options::{context_params, limits};
+use options::context_params;
 use prompt::ChatTemplate;
+use running::Running;
 use sample::Sampler;
-use score::load_with_adapter;
+use score::load_with_adapters;
 use std::{
     path::Path,
-    sync::{Arc, OnceLock, mpsc},
-    thread::JoinHandle,
+    sync::{Arc, OnceLock},
 };
 use tokio::sync::{
     Semaphore,
@@ -68,19 +72,20 @@ use writing::Candidates;
 struct Prepare {
     model: Arc<LlamaModel>,
     template: ChatTemplate,
-    forbidden: Forbidden,
+    forbidden: Arc<Forbidden>,
     options: GeneratorOptions,
 }
 
-/// A loaded model that answers. Dropping it ends its thread; unfinished answers end with `Unavailable`.
+/// A loaded model that answers. Dropping the last one on an engine ends its thread; unfinished answers end with
+/// `Unavailable`.
 #[derive(Debug)]
 pub struct Generator {
     prepare: Arc<Prepare>,
     capabilities: Capabilities,
     queue: Arc<Semaphore>,
-    /// Taken when it is dropped: the engine ends when the channel does.
-    jobs: Option<mpsc::Sender<Job>>,
-    engine: Option<JoinHandle<()>>,
+    /// Its adapter's place among those of the engine.
+    adapter: Option<usize>,
+    engine: Arc<Running>,
 }
 
 impl Generator {
@@ -89,59 +94,63 @@ impl Generator {
     /// # Errors
     /// `NotFound` when there is no such file, `Data` when llama.cpp cannot read it or its adapter, or it has no template,
     /// `Invalid` when an option is out of range, `Internal` when memory does not suffice.
-    pub fn load(path: &Path, mut options: GeneratorOptions) -> Result<Self> {
-        options.check()?;
-        let what = format!("load model {}", path.display());
-        let (model, mut adapter) = load_with_adapter(path, options.adapter.as_deref())?;
-        let model = Arc::new(model);
-        let template = ChatTemplate::of(&model, options.template.as_deref()).map_err(|e| e.context(&what))?;
-        let forbidden = Forbidden::of(&model);
-        options.context_tokens = options.context_tokens.min(model.n_ctx_train().max(16));
+    pub fn load(path: &Path, options: GeneratorOptions) -> Result<Self> {
+        let mut all = Self::load_all(path, vec![options])?;
+        Ok(all.pop().expect("one for each of the options"))
+    }
 
-        let (jobs, receiver) = mpsc::channel();
-        let (ready, started) = mpsc::channel();
-        let (owned, context_options, limits) = (Arc::clone(&model), options.clone(), limits(&options, &model));
-        let engine = std::thread::Builder::new()
-            .name("generate".to_owned())
-            .spawn(move || {
-                let context = new_context(&owned, &context_options).map_err(|e| e.to_string());
-                let context = context.and_then(|mut context| match &mut adapter {
-                    Some(adapter) => {
-                        context.lora_adapter_set(adapter, 1.0).map(|()| context).map_err(|e| e.to_string())
-                    }
-                    None => Ok(context),
-                });
-                match context {
-                    Ok(context) => {
-                        let _ = ready.send(Ok(()));
-                        Engine::new(&owned, context, limits).run(&receiver);
-                    }
-                    Err(e) => {
-                        let _ = ready.send(Err(e));
-                    }
-                }
-            })
-            .map_err(|e| Error::internal(format!("{what}: no thread: {e}")))?;
-        match started.recv() {
-            Ok(Ok(())) => {}
-            Ok(Err(e)) => {
-                return Err(Error::internal(format!(
-                    "{what}: no context ({e}); use fewer context_tokens or max_sequences"
+    /// Loads a GGUF file once for several names, in their order, each with an adapter of its own or none. They share
+    /// weights, cache, threads and `max_sequences`; llama.cpp computes one adapter at a time, so they take turns of a few
+    /// steps.
+    ///
+    /// # Errors
+    /// As [`Generator::load`]; `Invalid` also when there is no name, or two differ in what they would share.
+    pub fn load_all(path: &Path, mut all: Vec<GeneratorOptions>) -> Result<Vec<Self>> {
+        let what = format!("load model {}", path.display());
+        let Some(first) = all.first() else { return Err(Error::invalid(format!("{what}: under at least one name"))) };
+        let shared = first.engine();
+        for options in &all {
+            options.check()?;
+            if options.engine() != shared {
+                return Err(Error::invalid(format!(
+                    "{what}: `{}` and `{}` are to share it and want other threads, contexts or batches",
+                    first.name, options.name
                 )));
             }
-            Err(_) => return Err(Error::internal(format!("{what}: its thread ended"))),
         }
-        let places = options.max_waiting + options.max_sequences as usize;
-        Ok(Self {
-            capabilities: Capabilities {
-                context_tokens: Some(options.context_tokens),
-                ..Capabilities::of_text(Place::Local)
-            },
-            queue: Arc::new(Semaphore::new(places)),
-            prepare: Arc::new(Prepare { model, template, forbidden, options }),
-            jobs: Some(jobs),
-            engine: Some(engine),
-        })
+        let mut files: Vec<&Path> = all.iter().filter_map(|options| options.adapter.as_deref()).collect();
+        files.sort_unstable();
+        files.dedup();
+        let (model, adapters) = load_with_adapters(path, &files)?;
+        let places: Vec<Option<usize>> =
+            all.iter().map(|options| files.binary_search(&options.adapter.as_deref()?).ok()).collect();
+        let model = Arc::new(model);
+        let forbidden = Arc::new(Forbidden::of(&model));
+        for options in &mut all {
+            options.context_tokens = options.context_tokens.min(model.n_ctx_train().max(16));
+        }
+        let templates = all.iter().map(|options| ChatTemplate::of(&model, options.template.as_deref()));
+        let templates = templates.collect::<Result<Vec<_>>>().map_err(|e| e.context(&what))?;
+        let engine = Arc::new(Running::start(&model, adapters, all[0].clone()).map_err(|e| e.context(&what))?);
+        let generators = all.into_iter().zip(places).zip(templates).map(|((options, adapter), template)| {
+            let places = options.max_waiting + options.max_sequences as usize;
+            Self {
+                capabilities: Capabilities {
+                    context_tokens: Some(options.context_tokens),
+                    ..Capabilities::of_text(Place::Local)
+                },
+                queue: Arc::new(Semaphore::new(places)),
+                prepare: Arc::new(Prepare {
+                    model: Arc::clone(&model),
+                    template,
+                    forbidden: Arc::clone(&forbidden),
+                    options,
+                }),
+                adapter,
+                engine: Arc::clone(&engine),
+            }
+        });
+        Ok(generators.collect())
     }
 
     /// Number of parameters of the model.
@@ -186,6 +195,8 @@ impl Generator {
         }?;
         let (reply, events) = unbounded_channel();
         let job = Job {
+            name: self.name().clone(),
+            adapter: self.adapter,
             prompt: prepared.prompt,
             max_tokens: prepared.max_tokens,
             sampler: prepared.sampler,
@@ -195,7 +206,7 @@ impl Generator {
             reply,
             _permit: permit,
         };
-        self.jobs.as_ref().expect("taken only on drop").send(job).map_err(|_| stopped())?;
+        self.engine.submit(job)?;
         Ok(events)
     }
 
@@ -221,16 +232,6 @@ impl Generator {
             }
         });
         Ok(stream.boxed())
-    }
-}
-
-impl Drop for Generator {
-    fn drop(&mut self) {
-        drop(self.jobs.take());
-        if let Some(engine) = self.engine.take() {
-            // The engine ends after its current step; a panic there has been printed already.
-            let _ = engine.join();
-        }
     }
 }
 

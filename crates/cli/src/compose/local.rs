@@ -1,8 +1,7 @@
-//! Models in this process: shared encoders and generators, and artifacts on them.
+//! Models in this process: shared encoders, artifacts on them, and what a name of the configuration stands for.
 
-use super::{Composer, OURS, cores, prompted::asked_as};
+use super::{Composer, OURS, cores, generators::Generators, prompted::asked_as};
 use crate::config::{Config, Local, Precision};
-use crate::generative::Generative;
 use crate::training::base_model;
 use std::{
     path::{Path, PathBuf},
@@ -15,7 +14,6 @@ use understudy_model::{
     classifier::Classifier,
     encoder::{Dtype, Encoder, EncoderOptions},
     extractor::Extractor,
-    generate::{Generator, GeneratorOptions},
     installed::{self, Installed},
     labeller::{Decision, Labeller},
     regressor::Regressor,
@@ -162,12 +160,19 @@ impl Composer {
         self.encoder(&installed, EncoderOptions::cut(dtype, reading.tokens as usize), threads)
     }
 
-    pub(super) fn local(&self, name: &str, local: &Local, config: &Config, snapshot: &mut Snapshot) -> Result<()> {
+    /// Puts one name of the configuration into the picture; it is taken from `generators` if it is a generative model.
+    pub(super) fn local(
+        &self,
+        name: &str,
+        config: &Config,
+        generators: &mut Generators,
+        snapshot: &mut Snapshot,
+    ) -> Result<()> {
+        let local = &config.locals[name];
         let threads = if local.threads == 0 { config.server.threads } else { local.threads };
         let folder = config.base.join(&local.model);
-        let found: Option<Arc<dyn Backend>> = if let Some(adapted) = Generative::of_folder(&folder, &config.models_dir)?
-        {
-            Some(asked_as(self.generator(name, &adapted, local, threads)?, config.prompt_of(local)?)?)
+        let found: Option<Arc<dyn Backend>> = if let Some(generator) = generators.remove(name) {
+            Some(asked_as(generator?, config.prompt_of(local)?)?)
         } else if folder.join(MANIFEST).exists() {
             prompts_are_for_generative_models(name, local)?;
             Some(self.backend(&Artifact::read(&folder)?, &config.models_dir, threads)?)
@@ -194,10 +199,9 @@ impl Composer {
                 snapshot.embedders.insert(name.to_owned(), model);
             }
             Kind::Generative => {
-                let generator = self.generator(name, &Generative::of_installed(&installed)?, local, threads)?;
-                let backend = asked_as(generator, config.prompt_of(local)?)?;
-                let model = Model { backend, price: Some(Price::LOCAL), owner: OURS.to_owned() };
-                snapshot.models.insert(name.to_owned(), model);
+                return Err(Error::internal(format!(
+                    "serve [local.{name}]: it is not among the models that were loaded"
+                )));
             }
             Kind::Dataset => {
                 return Err(Error::invalid(format!(
@@ -207,30 +211,6 @@ impl Composer {
             }
         }
         Ok(())
-    }
-
-    pub(super) fn generator(
-        &self,
-        name: &str,
-        model: &Generative,
-        local: &Local,
-        threads: usize,
-    ) -> Result<Arc<Generator>> {
-        let key = (model.gguf.clone(), format!("{name} {} {local:?} {threads}", model.hash));
-        let mut loaded = self.generators.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(generator) = loaded.get(&key).and_then(Weak::upgrade) {
-            return Ok(generator);
-        }
-        let options = GeneratorOptions {
-            threads: cores(threads),
-            context_tokens: local.context_tokens,
-            max_sequences: local.parallel,
-            ..model.options(name)
-        };
-        let generator = Arc::new(Generator::load(&key.0, options)?);
-        loaded.retain(|_, generator| generator.strong_count() > 0);
-        loaded.insert(key, Arc::downgrade(&generator));
-        Ok(generator)
     }
 }
 

@@ -16,6 +16,7 @@ mod preparing;
 mod prompting;
 mod regressing;
 mod serving;
+mod sharing;
 mod support;
 mod tiny;
 mod training;

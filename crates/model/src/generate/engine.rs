@@ -2,15 +2,22 @@
 //!
 //! Every step builds one llama.cpp batch: the next token of every answer that is being written, then as much of the
 //! waiting prompts as fits. Requests join and leave between steps. llama.cpp computes neighbouring sequences together
-//! if they come in ascending order, so a batch is ordered by slot.
+//! if they come in ascending order, so a batch is ordered by slot. It puts one adapter on a whole batch, so adapters
+//! take turns ([`Turns`]).
 
 use super::{
     sample::Sampler,
     slots::Slots,
     text::Emitter,
+    turns::Turns,
     writing::{Candidates, Reading, Writing},
 };
-use llama_cpp_2::{context::LlamaContext, llama_batch::LlamaBatch, model::LlamaModel, token::LlamaToken};
+use llama_cpp_2::{
+    context::LlamaContext,
+    llama_batch::LlamaBatch,
+    model::{LlamaLoraAdapter, LlamaModel},
+    token::LlamaToken,
+};
 use std::{
     collections::VecDeque,
     sync::mpsc::{Receiver, TryRecvError},
@@ -21,6 +28,10 @@ use understudy_core::{Error, Event, ModelName, Result, request::Delivery};
 /// One request, prepared: everything that can be wrong with it was found before it came here.
 #[derive(Debug)]
 pub(super) struct Job {
+    /// The name it is answered under.
+    pub(super) name: ModelName,
+    /// The adapter that is put on it, by its place among the engine's; `None` for the model as it is.
+    pub(super) adapter: Option<usize>,
     pub(super) prompt: Vec<LlamaToken>,
     pub(super) max_tokens: usize,
     pub(super) sampler: Sampler,
@@ -37,7 +48,6 @@ pub(super) struct Job {
 /// What the engine needs to know besides the context.
 #[derive(Debug, Clone)]
 pub(super) struct Limits {
-    pub(super) name: ModelName,
     pub(super) sequences: usize,
     /// Tokens that prompt and answer may have together: the cells of each sequence.
     pub(super) tokens: usize,
@@ -51,6 +61,10 @@ pub(super) struct Limits {
 pub(super) struct Engine<'m> {
     model: &'m LlamaModel,
     context: LlamaContext<'m>,
+    adapters: Vec<LlamaLoraAdapter>,
+    /// The one that is on the context.
+    on: Option<usize>,
+    turns: Turns,
     limits: Limits,
     slots: Slots,
     waiting: VecDeque<Job>,
@@ -59,10 +73,18 @@ pub(super) struct Engine<'m> {
 }
 
 impl<'m> Engine<'m> {
-    pub(super) fn new(model: &'m LlamaModel, context: LlamaContext<'m>, limits: Limits) -> Self {
+    pub(super) fn new(
+        model: &'m LlamaModel,
+        context: LlamaContext<'m>,
+        adapters: Vec<LlamaLoraAdapter>,
+        limits: Limits,
+    ) -> Self {
         Self {
             model,
             context,
+            adapters,
+            on: None,
+            turns: Turns::default(),
             slots: Slots::new(limits.sequences, limits.tokens),
             waiting: VecDeque::new(),
             writing: Vec::with_capacity(limits.sequences),
@@ -100,14 +122,29 @@ impl<'m> Engine<'m> {
     fn step(&mut self) {
         self.drop_cancelled();
         self.admit();
-        self.fill_batch();
-        if self.batch.n_tokens() == 0 {
-            return;
-        }
-        match self.context.decode(&mut self.batch) {
+        let Some(adapter) = self.turns.next(self.writing.iter().map(|w| w.job.adapter)) else { return };
+        self.fill_batch(adapter);
+        let put_on = self.put_on(adapter);
+        match put_on.and_then(|()| self.context.decode(&mut self.batch).map_err(|e| e.to_string())) {
             Ok(()) => self.draw_tokens(),
-            Err(error) => self.fail_batch(&error.to_string()),
+            Err(error) => self.fail_batch(&error),
         }
+    }
+
+    /// Puts an adapter on what is computed next, or takes off the one that is on.
+    fn put_on(&mut self, adapter: Option<usize>) -> std::result::Result<(), String> {
+        match (self.on, adapter) {
+            (on, wanted) if on == wanted => return Ok(()),
+            (_, Some(wanted)) => {
+                self.context.lora_adapter_set(&mut self.adapters[wanted], 1.0).map_err(|e| e.to_string())?;
+            }
+            (Some(on), None) => {
+                self.context.lora_adapter_remove(&mut self.adapters[on]).map_err(|e| e.to_string())?;
+            }
+            (None, None) => {}
+        }
+        self.on = adapter;
+        Ok(())
     }
 
     fn drop_cancelled(&mut self) {
@@ -125,7 +162,7 @@ impl<'m> Engine<'m> {
     /// Gives waiting requests a place, first come, first served.
     fn admit(&mut self) {
         while let Some(job) = self.waiting.front() {
-            let Some(placement) = self.slots.place(&job.prompt, self.limits.reuse) else { break };
+            let Some(placement) = self.slots.place(&job.prompt, job.adapter, self.limits.reuse) else { break };
             let job = self.waiting.pop_front().expect("it is the front");
             let slot = placement.slot;
             if let Some(source) = placement.copy_from {
@@ -164,13 +201,16 @@ impl<'m> Engine<'m> {
         self.context.clear_kv_cache_seq(Some(id), Some(from), None).unwrap_or(false)
     }
 
-    fn fill_batch(&mut self) {
+    /// The next tokens of the answers whose turn it is.
+    fn fill_batch(&mut self, adapter: Option<usize>) {
         self.batch.clear();
         // Running answers first; the room that they leave goes to the prompts, first come, first served.
-        let mut room = self.limits.batch - self.writing.iter().filter(|w| w.next.is_some()).count();
+        let running = |w: &&Writing| w.job.adapter == adapter && w.next.is_some();
+        let mut room = self.limits.batch - self.writing.iter().filter(running).count();
         for w in &mut self.writing {
             w.output = None;
             w.batched = match w.next {
+                _ if w.job.adapter != adapter => 0,
                 Some(_) => 1,
                 None => room.min(w.wanted().len() - self.slots.len(w.slot)),
             };
@@ -178,7 +218,7 @@ impl<'m> Engine<'m> {
                 room -= w.batched;
             }
         }
-        let mut by_slot: Vec<&mut Writing> = self.writing.iter_mut().collect();
+        let mut by_slot: Vec<&mut Writing> = self.writing.iter_mut().filter(|w| w.batched > 0).collect();
         by_slot.sort_by_key(|w| w.slot);
         for w in by_slot {
             let done = self.slots.len(w.slot);
@@ -210,8 +250,10 @@ impl<'m> Engine<'m> {
     fn draw_tokens(&mut self) {
         let mut moved = Vec::new();
         let (slots, context, model, limits) = (&mut self.slots, &self.context, self.model, &self.limits);
-        let name = &limits.name;
         self.writing.retain_mut(|w| {
+            if w.batched == 0 {
+                return true;
+            }
             match w.next {
                 Some(token) => slots.extend(w.slot, &[token]),
                 None => {
@@ -232,7 +274,7 @@ impl<'m> Engine<'m> {
                     w.reading = Some(reading);
                     return true;
                 }
-                w.send_choice(model, name);
+                w.send_choice(model);
                 slots.release(w.slot);
                 return false;
             }
@@ -246,7 +288,7 @@ impl<'m> Engine<'m> {
                 }
             };
             w.send_delta();
-            w.send_end(name, finish);
+            w.send_end(finish);
             slots.release(w.slot);
             false
         });

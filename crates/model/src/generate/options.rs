@@ -6,7 +6,7 @@ use std::{num::NonZeroU32, path::PathBuf};
 use understudy_core::{Error, ModelName, Result};
 
 /// Whether the beginning of a prompt that another request already computed is used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum PrefixReuse {
     /// Finished prompts stay in the cache until their room is needed.
     #[default]
@@ -41,8 +41,18 @@ pub struct GeneratorOptions {
     /// A chat template (Jinja) in place of the model file's own.
     pub template: Option<String>,
     /// A low-rank adapter of the model (GGUF) that is put on all answers. The weights below stay the file's, which
-    /// several generators map into memory together.
+    /// several generators map into memory together; loaded together they share cache and threads too.
     pub adapter: Option<PathBuf>,
+}
+
+/// What generators that share an engine have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EngineOptions {
+    threads: usize,
+    context_tokens: u32,
+    max_sequences: u32,
+    max_batch: u32,
+    prefix_reuse: PrefixReuse,
 }
 
 impl GeneratorOptions {
@@ -62,6 +72,13 @@ impl GeneratorOptions {
             template: None,
             adapter: None,
         }
+    }
+
+    /// The part that must be alike for [`load_all`](super::Generator::load_all).
+    #[must_use]
+    pub fn engine(&self) -> EngineOptions {
+        let Self { threads, context_tokens, max_sequences, max_batch, prefix_reuse, .. } = *self;
+        EngineOptions { threads, context_tokens, max_sequences, max_batch, prefix_reuse }
     }
 
     pub(super) fn check(&self) -> Result<()> {
@@ -99,7 +116,6 @@ pub(super) fn context_params(options: &GeneratorOptions) -> LlamaContextParams {
 
 pub(super) fn limits(options: &GeneratorOptions, model: &LlamaModel) -> Limits {
     Limits {
-        name: options.name.clone(),
         sequences: options.max_sequences as usize,
         tokens: options.context_tokens as usize,
         batch: options.max_batch as usize,

@@ -25,10 +25,10 @@ impl Scorer {
     /// # Errors
     /// `NotFound` when a file is missing, `Data` when llama.cpp cannot read one or the adapter is of another model.
     pub fn load(path: &Path, adapter: Option<&Path>, threads: usize) -> Result<Self> {
-        let (model, adapter) = load_with_adapter(path, adapter)?;
+        let (model, mut adapters) = load_with_adapters(path, adapter.as_slice())?;
         let options =
             GeneratorOptions { threads: threads.max(1), max_sequences: 1, ..GeneratorOptions::new("scorer".into()) };
-        Ok(Self { adapter, model, options })
+        Ok(Self { adapter: adapters.pop(), model, options })
     }
 
     pub(super) fn model(&self) -> &LlamaModel {
@@ -137,9 +137,9 @@ fn context<'m>(
     Ok(context)
 }
 
-/// Loads a model and an adapter of it.
-pub(super) fn load_with_adapter(path: &Path, adapter: Option<&Path>) -> Result<(LlamaModel, Option<LlamaLoraAdapter>)> {
-    for file in [Some(path), adapter].into_iter().flatten() {
+/// Loads a model and adapters of it, in their order.
+pub(super) fn load_with_adapters(path: &Path, adapters: &[&Path]) -> Result<(LlamaModel, Vec<LlamaLoraAdapter>)> {
+    for file in std::iter::once(&path).chain(adapters) {
         if !file.is_file() {
             return Err(Error::not_found(format!("load model {}: there is no such file", file.display())));
         }
@@ -150,15 +150,15 @@ pub(super) fn load_with_adapter(path: &Path, adapter: Option<&Path>) -> Result<(
             path.display()
         ))
     })?;
-    let adapter = match adapter {
-        None => None,
-        Some(file) => Some(model.lora_adapter_init(file).map_err(|e| {
+    let adapters = adapters.iter().map(|file| {
+        model.lora_adapter_init(file).map_err(|e| {
             Error::data(format!(
                 "load adapter {}: llama.cpp cannot put it on {} ({e}); it may be damaged, or of another base",
                 file.display(),
                 path.display()
             ))
-        })?),
-    };
-    Ok((model, adapter))
+        })
+    });
+    let adapters = adapters.collect::<Result<_>>()?;
+    Ok((model, adapters))
 }

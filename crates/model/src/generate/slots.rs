@@ -12,6 +12,8 @@ use std::cmp::Reverse;
 struct Slot {
     /// Tokens whose keys and values are in the cache.
     tokens: Vec<LlamaToken>,
+    /// The adapter that computed them: to another one they are of no use.
+    adapter: Option<usize>,
     /// Whether an answer is being written in it; else it only keeps its tokens for reuse.
     busy: bool,
     /// When it was last used, in admissions.
@@ -52,7 +54,7 @@ impl Slots {
     /// An idle slot whose content is mostly this prompt is continued in place. Otherwise the longest unused slot is
     /// given away, and what another slot has in common with the prompt is copied there, so that the other stays
     /// useful to the next request of its own kind.
-    pub(super) fn place(&mut self, prompt: &[LlamaToken], reuse: bool) -> Option<Placement> {
+    pub(super) fn place(&mut self, prompt: &[LlamaToken], adapter: Option<usize>, reuse: bool) -> Option<Placement> {
         let longest_unused = |not: Option<usize>| {
             (0..self.slots.len())
                 .filter(|&i| !self.slots[i].busy && Some(i) != not)
@@ -62,7 +64,10 @@ impl Slots {
 
         // At least the prompt's last token is computed: its logits are needed.
         let most = if reuse { prompt.len().saturating_sub(1) } else { 0 };
-        let common = |i: usize| self.slots[i].tokens.iter().zip(&prompt[..most]).take_while(|(a, b)| a == b).count();
+        let common = |i: usize| match &self.slots[i] {
+            slot if slot.adapter == adapter => common(&slot.tokens, &prompt[..most]),
+            _ => 0,
+        };
         let source = (0..self.slots.len())
             .max_by_key(|&i| (common(i), !self.slots[i].busy, Reverse(self.slots[i].used)))
             .expect("there is a spare one");
@@ -77,7 +82,7 @@ impl Slots {
         let reused = common(if copied { source } else { slot });
 
         self.clock += 1;
-        self.slots[slot] = Slot { tokens: prompt[..reused].to_vec(), busy: true, used: self.clock };
+        self.slots[slot] = Slot { tokens: prompt[..reused].to_vec(), adapter, busy: true, used: self.clock };
         Some(Placement { slot, copy_from: copied.then_some(source), reused })
     }
 
@@ -89,7 +94,7 @@ impl Slots {
     /// How many tokens at the beginning of the slot are those of `wanted`, at most all but the last of them.
     pub(super) fn common(&self, slot: usize, wanted: &[LlamaToken]) -> usize {
         let most = wanted.len().saturating_sub(1);
-        self.slots[slot].tokens.iter().zip(&wanted[..most]).take_while(|(a, b)| a == b).count()
+        common(&self.slots[slot].tokens, &wanted[..most])
     }
 
     /// Notes that the slot ends after `len` tokens.
@@ -113,6 +118,11 @@ impl Slots {
     }
 }
 
+/// How many tokens two sequences have in common at their beginning.
+fn common(a: &[LlamaToken], b: &[LlamaToken]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,7 +133,7 @@ mod tests {
 
     /// Reads a prompt and leaves it as a kept prefix.
     fn keep(slots: &mut Slots, prompt: &[LlamaToken]) -> Placement {
-        let placement = slots.place(prompt, true).expect("room");
+        let placement = slots.place(prompt, None, true).expect("room");
         slots.extend(placement.slot, &prompt[placement.reused..]);
         slots.release(placement.slot);
         placement
@@ -133,7 +143,7 @@ mod tests {
     fn a_longer_conversation_continues_in_place() {
         let mut slots = Slots::new(2, 64);
         assert_eq!(keep(&mut slots, &tokens(0..10)).reused, 0);
-        let next = slots.place(&tokens(0..15), true).expect("room");
+        let next = slots.place(&tokens(0..15), None, true).expect("room");
         assert_eq!(next, Placement { slot: 0, copy_from: None, reused: 10 });
     }
 
@@ -143,7 +153,7 @@ mod tests {
         keep(&mut slots, &tokens(0..20));
         let mut other = tokens(0..5);
         other.extend(tokens(50..60));
-        let next = slots.place(&other, true).expect("room");
+        let next = slots.place(&other, None, true).expect("room");
         assert_eq!(next, Placement { slot: 1, copy_from: Some(0), reused: 5 });
         assert_eq!(slots.len(0), 20);
     }
@@ -158,22 +168,22 @@ mod tests {
         // Slot 1 has nine tokens by itself; one more from slot 0 is not worth it.
         let mut third = tokens(0..10);
         third.extend(tokens(70..80));
-        assert_eq!(slots.place(&third, true).expect("room"), Placement { slot: 1, copy_from: None, reused: 9 });
+        assert_eq!(slots.place(&third, None, true).expect("room"), Placement { slot: 1, copy_from: None, reused: 9 });
     }
 
     #[test]
     fn the_last_token_of_a_prompt_is_always_computed() {
         let mut slots = Slots::new(1, 64);
         keep(&mut slots, &tokens(0..10));
-        assert_eq!(slots.place(&tokens(0..10), true).expect("room").reused, 9);
+        assert_eq!(slots.place(&tokens(0..10), None, true).expect("room").reused, 9);
     }
 
     #[test]
     fn a_busy_answer_lends_its_prefix() {
         let mut slots = Slots::new(2, 64);
-        let first = slots.place(&tokens(0..10), true).expect("room");
+        let first = slots.place(&tokens(0..10), None, true).expect("room");
         slots.extend(first.slot, &tokens(0..10));
-        let second = slots.place(&tokens(0..12), true).expect("room");
+        let second = slots.place(&tokens(0..12), None, true).expect("room");
         assert_eq!(second, Placement { slot: 1, copy_from: Some(0), reused: 10 });
     }
 
@@ -183,7 +193,7 @@ mod tests {
         for start in [0, 100, 200, 0] {
             keep(&mut slots, &tokens(start..start + 20));
         }
-        let next = slots.place(&tokens(300..320), true).expect("room");
+        let next = slots.place(&tokens(300..320), None, true).expect("room");
         assert_eq!(next, Placement { slot: 1, copy_from: None, reused: 0 });
         assert_eq!((slots.len(0), slots.len(2)), (20, 20));
     }
@@ -191,50 +201,70 @@ mod tests {
     #[test]
     fn a_prompt_waits_while_every_slot_is_busy() {
         let mut slots = Slots::new(2, 64);
-        assert!(slots.place(&tokens(0..10), true).is_some());
-        assert!(slots.place(&tokens(20..30), true).is_some());
-        assert_eq!(slots.place(&tokens(40..41), true), None);
+        assert!(slots.place(&tokens(0..10), None, true).is_some());
+        assert!(slots.place(&tokens(20..30), None, true).is_some());
+        assert_eq!(slots.place(&tokens(40..41), None, true), None);
         slots.release(0);
-        assert_eq!(slots.place(&tokens(40..41), true).expect("room").slot, 0);
+        assert_eq!(slots.place(&tokens(40..41), None, true).expect("room").slot, 0);
     }
 
     #[test]
     fn reuse_can_be_switched_off() {
         let mut slots = Slots::new(1, 64);
         keep(&mut slots, &tokens(0..10));
-        let next = slots.place(&tokens(0..15), false).expect("room");
+        let next = slots.place(&tokens(0..15), None, false).expect("room");
         assert_eq!(next, Placement { slot: 0, copy_from: None, reused: 0 });
+    }
+
+    #[test]
+    fn what_one_adapter_computed_is_of_no_use_to_another() {
+        let mut slots = Slots::new(3, 64);
+        let mut read = |adapter: Option<usize>| {
+            let placement = slots.place(&tokens(0..20), adapter, true).expect("room");
+            slots.extend(placement.slot, &tokens(0..20)[placement.reused..]);
+            slots.release(placement.slot);
+            (placement.slot, placement.copy_from, placement.reused)
+        };
+        assert_eq!([None, Some(0), Some(1)].map(&mut read), [(0, None, 0), (1, None, 0), (2, None, 0)]);
+        assert_eq!([Some(1), Some(0), None].map(&mut read), [(2, None, 19), (1, None, 19), (0, None, 19)]);
+        // Its place is taken by another: the tokens are read anew.
+        assert_eq!(read(Some(2)), (2, None, 0));
+        assert_eq!(read(Some(2)), (2, None, 19));
     }
 
     proptest::proptest! {
         /// Whatever comes and goes: an answer is never displaced, reused tokens are the prompt's, and they were where
-        /// the placement says.
+        /// the placement says, computed by the same adapter.
         #[test]
         fn placements_hold_what_they_say(
             cells in proptest::sample::select(vec![64usize, 320]),
-            steps in proptest::collection::vec((0u8..4, 1usize..30, 0i32..3, 0usize..4), 1..60),
+            steps in proptest::collection::vec(
+                (0u8..4, 1usize..30, 0i32..3, 0usize..4, proptest::option::of(0usize..2)), 1..60),
         ) {
             let mut slots = Slots::new(4, cells);
-            for (kind, len, family, slot) in steps {
+            for (kind, len, family, slot, adapter) in steps {
                 if kind == 0 {
                     slots.release(slot);
                     continue;
                 }
                 let len = i32::try_from(len).expect("small");
                 let prompt = tokens(family * 7..family * 7 + len);
-                let before: Vec<(Vec<LlamaToken>, bool)> =
-                    slots.slots.iter().map(|s| (s.tokens.clone(), s.busy)).collect();
-                let Some(p) = slots.place(&prompt, true) else {
-                    proptest::prop_assert!(before.iter().all(|(_, busy)| *busy));
+                let before: Vec<(Vec<LlamaToken>, Option<usize>, bool)> =
+                    slots.slots.iter().map(|s| (s.tokens.clone(), s.adapter, s.busy)).collect();
+                let Some(p) = slots.place(&prompt, adapter, true) else {
+                    proptest::prop_assert!(before.iter().all(|(_, _, busy)| *busy));
                     continue;
                 };
-                proptest::prop_assert!(!before[p.slot].1 && p.copy_from != Some(p.slot));
+                proptest::prop_assert!(!before[p.slot].2 && p.copy_from != Some(p.slot));
                 proptest::prop_assert!(p.reused < prompt.len());
-                let there = &before[p.copy_from.unwrap_or(p.slot)].0;
+                let (there, by, _) = &before[p.copy_from.unwrap_or(p.slot)];
                 proptest::prop_assert!(there.starts_with(&prompt[..p.reused]));
+                proptest::prop_assert!(p.reused == 0 || *by == adapter);
                 proptest::prop_assert_eq!(&slots.slots[p.slot].tokens[..], &prompt[..p.reused]);
-                for (i, (tokens, busy)) in before.iter().enumerate().filter(|(i, _)| *i != p.slot) {
-                    proptest::prop_assert_eq!((&slots.slots[i].tokens, slots.slots[i].busy), (tokens, *busy));
+                proptest::prop_assert_eq!(slots.slots[p.slot].adapter, adapter);
+                for (i, (tokens, by, busy)) in before.iter().enumerate().filter(|(i, _)| *i != p.slot) {
+                    let now = &slots.slots[i];
+                    proptest::prop_assert_eq!((&now.tokens, &now.adapter, &now.busy), (tokens, by, busy));
                 }
                 slots.extend(p.slot, &prompt[p.reused..]);
             }

@@ -7,9 +7,7 @@ use super::{
     text::{Emitter, Progress},
 };
 use llama_cpp_2::{model::LlamaModel, token::LlamaToken};
-use understudy_core::{
-    Answer, Confidence, Error, Event, FinishReason, ModelName, Result, TokenLogprob, Usage, request::Delivery,
-};
+use understudy_core::{Answer, Confidence, Error, Event, FinishReason, Result, TokenLogprob, Usage, request::Delivery};
 
 /// Texts to choose among.
 #[derive(Debug)]
@@ -60,7 +58,7 @@ impl Writing {
     }
 
     /// Ends an answer that is one of several texts.
-    pub(super) fn send_choice(&mut self, model: &LlamaModel, name: &ModelName) {
+    pub(super) fn send_choice(&mut self, model: &LlamaModel) {
         let Some(candidates) = &self.job.choices else { return };
         let Some(found) = candidates.choices.found() else {
             let _ = self.job.reply.send(Err(Error::internal("choose a text: the model's output has no finite number")));
@@ -72,7 +70,7 @@ impl Writing {
             output_tokens: found.tokens.len() as u64,
             estimated: false,
         };
-        let mut answer = Answer::text(name.clone(), candidates.texts[found.best].clone(), usage);
+        let mut answer = Answer::text(self.job.name.clone(), candidates.texts[found.best].clone(), usage);
         answer.confidence = Confidence::new(found.share.clamp(0.0, 1.0)).ok();
         let vocab = model.vocab();
         #[expect(clippy::cast_possible_truncation, reason = "log-probabilities are reported in f32")]
@@ -140,14 +138,14 @@ impl Writing {
         true
     }
 
-    pub(super) fn send_end(&mut self, name: &ModelName, finish: FinishReason) {
+    pub(super) fn send_end(&mut self, finish: FinishReason) {
         let usage = Usage {
             input_tokens: self.job.prompt.len() as u64,
             cached_input_tokens: self.reused as u64,
             output_tokens: self.drawn as u64,
             estimated: false,
         };
-        let mut answer = Answer::text(name.clone(), self.emitter.text(), usage);
+        let mut answer = Answer::text(self.job.name.clone(), self.emitter.text(), usage);
         answer.finish = finish;
         answer.logprobs = self.job.sampler.wants_logprobs().then(|| std::mem::take(&mut self.logprobs));
         let _ = self.job.reply.send(Ok(Event::End(Box::new(answer))));
