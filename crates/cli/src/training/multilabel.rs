@@ -1,6 +1,6 @@
 //! Training a labeller: an encoder whose head decides on each label by itself, from texts that list those that apply.
 
-use super::outputs::{self, Learned, check, embedded};
+use super::outputs::{self, Learned, Made, check, embedded};
 use super::run::{on_threads, tokenizer, vectors};
 use super::tuned::Tuning;
 use super::{ArtifactKind, Method, TrainOptions, base_model, encoder_named, heavy};
@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 use understudy_adapt::{
-    artifact::{self, Provenance},
     encoder::{Example as Ids, Network, Objective, Target},
     finetune::{Data, FinetuneParams},
     head::HeadParams,
@@ -57,7 +56,7 @@ impl Tuning {
 /// `NotFound` when the base model is not installed, `Data` when the rows cannot be learnt from, whatever writing the
 /// artifact reports.
 pub(crate) async fn train(rows: Vec<Row>, options: TrainOptions, dir: &Path, bar: &ProgressBar) -> Result<Trained> {
-    check(&options, "lists of labels", "a text that no label applies to gets the empty list")?;
+    check(&options, "lists of labels")?;
     let (dir, bar) = (dir.to_owned(), bar.clone());
     heavy("train the labeller", move || fit(rows, options, &dir, &bar)).await
 }
@@ -80,7 +79,7 @@ fn fit(rows: Vec<Row>, options: TrainOptions, dir: &Path, bar: &ProgressBar) -> 
 
     let told = format!("labels {} {}", material.data_hash, base.hash);
     let data = Data { train: &train.examples, held_out: &stop.examples };
-    let mut learned = Learned::train(network, data, tuning, &told, (&options, dir, bar))?;
+    let learned = Learned::train(network, data, tuning, &told, (&options, dir, bar))?;
 
     // From here on the encoder is the one that will serve.
     bar.set_message("calibrating");
@@ -92,35 +91,18 @@ fn fit(rows: Vec<Row>, options: TrainOptions, dir: &Path, bar: &ProgressBar) -> 
     let head = Head::new(material.labels.clone(), weights, bias, temperature)?;
     let decision = Decision::new(head.clone(), thresholds.clone())?;
     let metrics = on_threads(options.threads, || material.measured(&decision, &encoder, options.seed))?;
-    let (body, method) = outputs::named("labels", options.method);
-    let checkpoint = learned.checkpoint();
-    let provenance = Provenance {
-        name: options.name.clone(),
+    let made = Made {
         kind: ArtifactKind::Labeller,
-        task: options.task.clone(),
         base,
-        body,
-        method,
-        files: std::mem::take(&mut learned.files),
-        out_of_scope: None,
+        what: "labels",
+        pooling: encoder.pooling().into(),
         thresholds,
         margin: None,
-        dtype: options.dtype,
-        max_tokens: options.max_tokens,
-        windows: options.windows,
-        pooling: encoder.pooling().into(),
         metrics,
         data_hash: material.data_hash.clone(),
-        seed: options.seed,
-        parent: options.parent.clone(),
-        compression: None,
-        unlabelled: None,
-        taught: None,
-        created: options.created,
     };
-    let fitted = learned.fitted(head, (train.examples.len(), stop.examples.len(), material.calibrate.len()));
-    let artifact = artifact::write(dir, &fitted, provenance, options.existing)?;
-    checkpoint.into_iter().for_each(|file| drop(std::fs::remove_file(file)));
+    let counts = (train.examples.len(), stop.examples.len(), material.calibrate.len());
+    let artifact = learned.write(made, head, counts, (&options, dir))?;
     let texts = material.texts.len();
     let duplicates = before - texts;
     Ok(Trained { artifact, texts, duplicates, unlearned: material.unlearned, took: clock.monotonic() })

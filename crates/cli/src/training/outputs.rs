@@ -10,13 +10,14 @@ use std::{
     path::{Path, PathBuf},
 };
 use understudy_adapt::{
+    artifact::{self, Provenance},
     encoder::{Example as Ids, HeadShape, Level, Network, NetworkOptions, Scope},
     finetune::{Data, Run},
     head::{FittedHead, PathStep},
 };
 use understudy_core::{Error, Result};
 use understudy_model::{
-    artifact::Body,
+    artifact::{Artifact, BaseModel, Body, Kind, Metric, Pooling},
     encoder::{Encoder, Scratch},
     head::Head,
 };
@@ -27,15 +28,11 @@ const PASS: usize = 32;
 /// What `what` (lists, numbers) can be learned with.
 ///
 /// # Errors
-/// `Invalid` for the other methods, and for an out-of-scope label.
-pub(super) fn check(options: &TrainOptions, what: &str, instead: &str) -> Result<()> {
+/// `Invalid` for the other methods.
+pub(super) fn check(options: &TrainOptions, what: &str) -> Result<()> {
     if !matches!(options.method, Method::Lora | Method::Full | Method::Head) {
         let what = format!("train on {what}: take --method head, lora or full; the others learn one label a text");
         return Err(Error::invalid(what).with_param("method"));
-    }
-    if options.out_of_scope.is_some() {
-        let what = format!("train on {what}: {instead}; --out-of-scope is for one label a text");
-        return Err(Error::invalid(what).with_param("out-of-scope"));
     }
     if !(0.0..=0.9).contains(&options.test_share) {
         return Err(Error::invalid(format!("train: a test share of {} is not in [0, 0.9]", options.test_share)));
@@ -62,7 +59,7 @@ pub(super) fn network(outputs: usize, tuning: &Tuning, options: TrainOptions) ->
 pub(super) struct Learned {
     pub(super) network: Network,
     /// Its encoder, where that was trained.
-    pub(super) files: BTreeMap<String, Vec<u8>>,
+    files: BTreeMap<String, Vec<u8>>,
     path: Vec<PathStep>,
     kept: usize,
     checkpoint: Option<PathBuf>,
@@ -104,26 +101,66 @@ impl Learned {
         }
     }
 
-    /// The head with what is known of its fit.
-    pub(super) fn fitted(self, head: Head, (n_train, n_stop, n_calibrate): (usize, usize, usize)) -> FittedHead {
+    /// Writes the artifact, with the head and numbers of texts that learned, stopped and calibrated it.
+    pub(super) fn write(
+        self,
+        made: Made,
+        head: Head,
+        (n_train, n_stop, n_calibrate): (usize, usize, usize),
+        (options, dir): (&TrainOptions, &Path),
+    ) -> Result<Artifact> {
         let c = self.path.get(self.kept).map_or(0.0, |step| step.c);
-        FittedHead { head, c, path: self.path, n_train, n_stop, n_calibrate }
-    }
-
-    /// Removes the checkpoint: the model is safe, the state of its training is not needed any more. A file left behind does
-    /// no harm.
-    pub(super) fn checkpoint(&mut self) -> Option<PathBuf> {
-        self.checkpoint.take()
+        let fitted = FittedHead { head, c, path: self.path, n_train, n_stop, n_calibrate };
+        let what = made.what;
+        let (body, method) = match options.method {
+            Method::Head => (Body::Base, format!("{what}, head")),
+            Method::Lora => (Body::Encoder, format!("{what}, lora")),
+            _ => (Body::Encoder, format!("{what}, full")),
+        };
+        let provenance = Provenance {
+            name: options.name.clone(),
+            kind: made.kind,
+            task: options.task.clone(),
+            base: made.base,
+            body,
+            method,
+            files: self.files,
+            out_of_scope: None,
+            thresholds: made.thresholds,
+            margin: made.margin,
+            dtype: options.dtype,
+            max_tokens: options.max_tokens,
+            windows: options.windows,
+            pooling: made.pooling,
+            metrics: made.metrics,
+            data_hash: made.data_hash,
+            seed: options.seed,
+            parent: options.parent.clone(),
+            compression: None,
+            unlabelled: None,
+            taught: None,
+            created: options.created,
+        };
+        let artifact = artifact::write(dir, &fitted, provenance, options.existing)?;
+        // The model is safe: the state of its training is not needed any more. A file left behind does no harm.
+        self.checkpoint.into_iter().for_each(|file| drop(std::fs::remove_file(file)));
+        Ok(artifact)
     }
 }
 
-/// What is below the head, and the method's name in the manifest.
-pub(super) fn named(what: &str, method: Method) -> (Body, String) {
-    match method {
-        Method::Head => (Body::Base, format!("{what}, head")),
-        Method::Lora => (Body::Encoder, format!("{what}, lora")),
-        _ => (Body::Encoder, format!("{what}, full")),
-    }
+/// What a training made besides weights.
+pub(super) struct Made {
+    pub(super) kind: Kind,
+    pub(super) base: BaseModel,
+    /// The outputs, for the method's name in the manifest.
+    pub(super) what: &'static str,
+    pub(super) pooling: Pooling,
+    /// Of a labeller.
+    pub(super) thresholds: Vec<f64>,
+    /// Of a regressor.
+    pub(super) margin: Option<f64>,
+    pub(super) metrics: BTreeMap<String, Metric>,
+    pub(super) data_hash: String,
 }
 
 /// What the serving encoder makes of texts, handed to `each` in order.

@@ -1,6 +1,6 @@
 //! Training a regressor: an encoder whose head answers with a number, from texts with numbers.
 
-use super::outputs::{self, Learned, check, embedded};
+use super::outputs::{self, Learned, Made, check, embedded};
 use super::run::{on_threads, tokenizer, vectors};
 use super::tuned::Tuning;
 use super::{ArtifactKind, Method, TrainOptions, base_model, encoder_named, heavy};
@@ -8,7 +8,6 @@ use crate::clock::SystemClock;
 use indicatif::ProgressBar;
 use std::{collections::BTreeSet, path::Path, time::Duration};
 use understudy_adapt::{
-    artifact::{self, Provenance},
     encoder::{Example as Ids, Network, Objective, Target},
     finetune::{Data, FinetuneParams},
     regression::{HELD, Scale, measure, start},
@@ -53,7 +52,7 @@ pub(crate) async fn train(
     dir: &Path,
     bar: &ProgressBar,
 ) -> Result<Trained> {
-    check(&options, "numbers", "a text that is like nothing known gets a number too")?;
+    check(&options, "numbers")?;
     let (dir, bar) = (dir.to_owned(), bar.clone());
     heavy("train the regressor", move || fit(rows, name, options, &dir, &bar)).await
 }
@@ -72,7 +71,7 @@ fn fit(rows: Vec<Row>, name: String, options: TrainOptions, dir: &Path, bar: &Pr
     on_threads(options.threads, || start_head(&mut network, &train))?;
     let told = format!("numbers {} {}", material.data_hash, base.hash);
     let data = Data { train: &train.examples, held_out: &stop.examples };
-    let mut learned = Learned::train(network, data, tuning, &told, (&options, dir, bar))?;
+    let learned = Learned::train(network, data, tuning, &told, (&options, dir, bar))?;
 
     // From here on the encoder is the one that will serve.
     bar.set_message("calibrating");
@@ -89,35 +88,18 @@ fn fit(rows: Vec<Row>, name: String, options: TrainOptions, dir: &Path, bar: &Pr
         .collect();
     let margin = conformal_margin(&errors, HELD);
     let metrics = measure(&numbers(&material.test), &predicted(&material.test)?, margin, options.seed);
-    let (body, method) = outputs::named("numbers", options.method);
-    let (pooling, checkpoint) = (encoder.pooling().into(), learned.checkpoint());
-    let provenance = Provenance {
-        name: options.name.clone(),
+    let made = Made {
         kind: ArtifactKind::Regressor,
-        task: options.task.clone(),
         base,
-        body,
-        method,
-        files: std::mem::take(&mut learned.files),
-        out_of_scope: None,
+        what: "numbers",
+        pooling: encoder.pooling().into(),
         thresholds: Vec::new(),
         margin,
-        dtype: options.dtype,
-        max_tokens: options.max_tokens,
-        windows: options.windows,
-        pooling,
         metrics,
         data_hash: material.data_hash.clone(),
-        seed: options.seed,
-        parent: options.parent.clone(),
-        compression: None,
-        unlabelled: None,
-        taught: None,
-        created: options.created,
     };
-    let fitted = learned.fitted(head, (train.examples.len(), stop.examples.len(), material.calibrate.len()));
-    let artifact = artifact::write(dir, &fitted, provenance, options.existing)?;
-    checkpoint.into_iter().for_each(|file| drop(std::fs::remove_file(file)));
+    let counts = (train.examples.len(), stop.examples.len(), material.calibrate.len());
+    let artifact = learned.write(made, head, counts, (&options, dir))?;
     let texts = material.texts.len();
     Ok(Trained { artifact, texts, duplicates: before - texts, scale: material.scale, took: clock.monotonic() })
 }

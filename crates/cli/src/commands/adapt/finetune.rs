@@ -1,5 +1,7 @@
 //! `understudy adapt finetune`: a small model from labelled examples, or from a task's recorded traffic.
 
+pub(super) mod fitting;
+
 use super::rows::{self, Material, read};
 use super::{DtypeArg, extract, generative, multilabel, peak_memory_mb, regression};
 use crate::{
@@ -9,6 +11,7 @@ use crate::{
     training::{self, TrainOptions, Trained, taught::Taught, tuned::Tuning},
 };
 use clap::{Args, ValueEnum};
+pub(super) use fitting::Learns;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use understudy_adapt::{artifact::Existing, rejection};
@@ -150,47 +153,30 @@ pub(super) async fn run(args: FinetuneArgs, context: &Context) -> Result<()> {
         return Err(Error::invalid("learn from reasons: --rationale-weight is a positive number"));
     }
     if let (Some(file), Some("extract")) = (&args.data, args.task.as_deref()) {
-        if args.soft.is_some() || args.rationale.is_some() {
-            return Err(Error::invalid("train an extractor: --soft and --rationale are for labels and answers"));
-        }
+        fitting::check(&args, Learns::Spans)?;
         return extract::run(file, &args, context).await;
     }
     if let (Some(file), Some("regress")) = (&args.data, args.task.as_deref()) {
+        fitting::check(&args, Learns::Number)?;
         return regression::run(file, &args, context).await;
     }
-    if args.test.is_some() {
-        return Err(Error::invalid("train: --test goes with --task extract; labels are measured by `pilot run`"));
-    }
-    let generative = generative::is_meant(&args, context)?;
-    if args.windows > 1 && (generative || args.method == Some(Method::Words)) {
-        return Err(Error::invalid("train: --windows is for encoders; this kind of model has no use for it"));
-    }
-    if generative {
+    if generative::is_meant(&args, context)? {
         return generative::run(&args, context).await;
-    }
-    if args.rationale.is_some() && !matches!(args.method, Some(Method::Lora | Method::Full)) {
-        let what = "learn from reasons: --rationale needs --method lora or full, which train the model itself";
-        return Err(Error::invalid(what).with_param("rationale"));
-    }
-    if args.answer.is_some() || args.system.is_some() {
-        return Err(Error::invalid(format!(
-            "train on `{}`: --answer and --system are for generative models; an encoder learns --label",
-            args.base
-        )));
     }
     let now = SystemClock::new().now();
     let (examples, taught) = match &args.data {
         None => (Vec::new(), Taught::default()),
         Some(file) => match read(file, &args)? {
             Material::Single(examples, taught) => (examples, taught),
-            Material::Lists(data) => return multilabel::run(*data, &args, context).await,
+            Material::Lists(data) => {
+                fitting::check(&args, Learns::Labels)?;
+                return multilabel::run(*data, &args, context).await;
+            }
         },
     };
+    fitting::check(&args, Learns::Label)?;
     let mut options = TrainOptions { taught, ..options(&args, context, now) };
     if let Some(file) = &args.unlabelled {
-        if args.method != Some(Method::Fewshot) {
-            return Err(Error::invalid("train: --unlabelled goes with --method fewshot").with_param("unlabelled"));
-        }
         options.unlabelled = rows::read_texts(file, args.text.as_deref())?;
     }
     let bar = terminal::progress(0, "embedding");

@@ -1,6 +1,6 @@
 //! `understudy adapt finetune --method lora` on a generative base.
 
-use super::finetune::{FinetuneArgs, Method};
+use super::finetune::{FinetuneArgs, Learns, Method, fitting};
 use super::peak_memory_mb;
 use crate::{
     clock::SystemClock,
@@ -31,12 +31,7 @@ pub(super) async fn run(args: &FinetuneArgs, context: &Context) -> Result<()> {
         ))
         .with_param("method"));
     }
-    if args.teacher.is_some() || args.out_of_scope.is_some() || args.soft.is_some() {
-        return Err(Error::invalid(format!(
-            "train `{}`: --teacher, --out-of-scope and --soft are for encoders",
-            args.base
-        )));
-    }
+    fitting::check(args, Learns::Text)?;
     let (Some(file), Some(out)) = (&args.data, &args.out) else {
         return Err(Error::invalid(format!(
             "train `{}`: --data names a file of conversations or of texts and answers, --out the folder of the new model",

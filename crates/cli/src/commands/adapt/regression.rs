@@ -21,9 +21,6 @@ pub(super) async fn run(file: &Path, args: &FinetuneArgs, context: &Context) -> 
     let Some(out) = &args.out else {
         return Err(Error::invalid("train on a file: --out names the folder of the new model"));
     };
-    if args.soft.is_some() || args.rationale.is_some() || args.unlabelled.is_some() {
-        return Err(Error::invalid("train on numbers: --soft, --rationale and --unlabelled are for labels"));
-    }
     let fields = Fields { text: args.text.clone(), label: args.label.clone(), ..Fields::default() };
     let data = understudy_dataset::read(file, &fields)?;
     terminal::note(format_args!("  {}", crate::commands::pilot::data::understood(&data)));

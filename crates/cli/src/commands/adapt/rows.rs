@@ -11,7 +11,7 @@ use understudy_core::{Error, Result};
 use understudy_dataset::{self as dataset, Dataset, Example, Fields, Teacher};
 
 /// In place of the field of shares: there is none.
-const NONE: &str = "none";
+pub(super) const NONE: &str = "none";
 
 /// What a file teaches.
 pub(super) enum Material {
@@ -32,9 +32,6 @@ pub(super) fn read(file: &Path, args: &FinetuneArgs) -> Result<Material> {
     }
     let data = open(file, args.text.as_deref(), args.label.as_deref())?;
     if data.rows.iter().any(|row| row.labels.is_some()) {
-        if args.soft.as_deref().is_some_and(|field| field != NONE) || args.rationale.is_some() {
-            return Err(Error::invalid("train on lists of labels: --soft and --rationale are for rows with one label"));
-        }
         return Ok(Material::Lists(Box::new(data)));
     }
     let examples = data.examples()?;
@@ -56,9 +53,6 @@ fn taught(data: &Dataset, args: &FinetuneArgs) -> Result<Taught> {
         None => Some(SHARES).filter(|field| there(field)),
     };
     if args.method == Some(Method::Fewshot) {
-        if args.soft.is_some() && soft.is_some() {
-            return Err(Error::invalid("learn from shares: --method fewshot learns from labels").with_param("soft"));
-        }
         return Ok(Taught::default());
     }
     let rationale = args.rationale.as_deref().map(|field| (field, args.rationale_weight));
