@@ -5,6 +5,7 @@ mod compress;
 mod extract;
 mod fewshot;
 mod generative;
+mod kept;
 mod peer;
 mod quality;
 mod rationales;
@@ -37,10 +38,10 @@ pub(crate) struct AdaptArgs {
     /// Dropout of both
     #[arg(long, default_value_t = 0.0)]
     dropout: f32,
-    /// Seeds of the fine-tuning, and of the draws of few examples
+    /// Seeds of the fine-tuning, of what is compressed, and of the draws of few examples
     #[arg(long, default_value_t = 5)]
     seeds: u64,
-    /// Fine-tune on these sets only (quality, rationales)
+    /// Fine-tune on these sets only (quality, compress, rationales)
     #[arg(long, value_delimiter = ',', value_name = "SET", value_parser = clap::builder::PossibleValuesParser::new(sets()))]
     sets: Vec<String>,
     /// Write each fine-tuning's figures here, and take those that are there already instead of training again
@@ -143,9 +144,9 @@ fn measure(part: Part, args: &AdaptArgs, models: &Path) -> Result<serde_json::Ma
             serde_json::to_value(there(students))
         }
         Part::Quality => serde_json::to_value(there(quality::measure(args, &data, models)?)),
-        Part::Compress => serde_json::to_value(there(compress::measure(&data, models, args.epochs)?)),
+        Part::Compress => serde_json::to_value(there(compress::measure(args, &data, models)?)),
         Part::Extract => serde_json::to_value(there(extract::measure(&data, models)?)),
-        Part::Fewshot => serde_json::to_value(there(fewshot::measure(&data, models, args.seeds)?)),
+        Part::Fewshot => serde_json::to_value(there(fewshot::measure(args, &data, models)?)),
         Part::Generative => serde_json::to_value(there(generative::measure(args, &data, models)?)),
         Part::Rationales => serde_json::to_value(there(rationales::measure(args, &data, models)?)),
     };

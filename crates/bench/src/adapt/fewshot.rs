@@ -2,11 +2,13 @@
 //! the frozen encoder, plain fine-tuning, and few-shot training that also has the texts of the training file without their
 //! labels. Trained by the real binary.
 
+use super::AdaptArgs;
+use super::kept::{self, Kept};
 use super::students::{read, write};
 use crate::process;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha12Rng;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};
 use understudy_core::{Error, Result};
 use understudy_dataset::Example;
@@ -30,16 +32,16 @@ pub(super) struct FewShot {
     fewshot: Vec<Draw>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Draw {
     seed: u64,
     n: usize,
     /// By method.
-    accuracy: BTreeMap<&'static str, f64>,
+    accuracy: BTreeMap<String, f64>,
 }
 
 /// Trains and measures; `None` when the data set is not there.
-pub(super) fn measure(data: &Path, models: &Path, seeds: u64) -> Result<Option<FewShot>> {
+pub(super) fn measure(args: &AdaptArgs, data: &Path, models: &Path) -> Result<Option<FewShot>> {
     let data = data.join("classification/banking77");
     if !data.join("train.jsonl").exists() {
         return Ok(None);
@@ -51,19 +53,22 @@ pub(super) fn measure(data: &Path, models: &Path, seeds: u64) -> Result<Option<F
     let judged = judged.display().to_string();
     let texts = tmp.path().join("texts.jsonl");
     write(&train, &texts)?;
+    let kept = Kept::read(args.keep.as_deref())?;
     let mut fewshot = Vec::new();
     println!("{:>4} {:>6} {}", "seed", "n", METHODS.map(|(name, ..)| format!("{name:>11}")).concat());
-    for seed in 1..=seeds {
-        let file = tmp.path().join(format!("{seed}.jsonl"));
-        write(&drawn(&train, seed), &file)?;
-        let mut accuracy = BTreeMap::new();
-        for (name, method, with) in METHODS {
+    for seed in 1..=args.seeds {
+        let draw = kept.or_measure(&kept::key(&format!("fewshot {seed}"), train.iter().chain(&test)), || {
+            let file = tmp.path().join(format!("{seed}.jsonl"));
+            write(&drawn(&train, seed), &file)?;
             let ground = Ground { tmp: tmp.path(), models, judged: &judged, seed };
-            accuracy.insert(name, ground.one((name, method), &file, with.then_some(texts.as_path()))?);
-        }
-        let of = |name: &str| accuracy.get(name).copied().unwrap_or_default();
-        println!("{seed:>4} {:>6} {}", test.len(), METHODS.map(|(name, ..)| format!("{:>10.2}%", of(name))).concat());
-        fewshot.push(Draw { seed, n: test.len(), accuracy });
+            let accuracy = METHODS.map(|(name, method, with)| {
+                Ok((name.to_owned(), ground.one((name, method), &file, with.then_some(texts.as_path()))?))
+            });
+            Ok(Draw { seed, n: test.len(), accuracy: accuracy.into_iter().collect::<Result<_>>()? })
+        })?;
+        let of = |name: &str| draw.accuracy.get(name).copied().unwrap_or_default();
+        println!("{seed:>4} {:>6} {}", draw.n, METHODS.map(|(name, ..)| format!("{:>10.2}%", of(name))).concat());
+        fewshot.push(draw);
     }
     let mean = |name: &str| {
         let all: Vec<f64> = fewshot.iter().filter_map(|draw| draw.accuracy.get(name).copied()).collect();

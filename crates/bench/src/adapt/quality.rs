@@ -4,10 +4,11 @@
 
 use super::AdaptArgs;
 use super::compress::{last_line, number};
+use super::kept::{self, Kept};
 use super::students::{read, rows, write};
 use crate::process;
 use serde::{Deserialize, Serialize};
-use std::{io::Write, path::Path};
+use std::path::Path;
 use understudy_core::{Error, Result, hash::sha256_hex};
 use understudy_dataset::Example;
 
@@ -27,8 +28,6 @@ pub(super) struct Quality {
 struct Outcome {
     set: String,
     seed: u64,
-    /// What was run: settings and data.
-    key: String,
     n_train: usize,
     n: u64,
     accuracy: f64,
@@ -60,7 +59,7 @@ pub(super) fn measure(args: &AdaptArgs, data: &Path, models: &Path) -> Result<Op
     if !data.join("banking77/train.jsonl").exists() {
         return Ok(None);
     }
-    let mut kept = args.keep.as_deref().map_or_else(|| Ok(Vec::new()), kept)?;
+    let kept = Kept::read(args.keep.as_deref())?;
     let tmp = tempfile::tempdir().map_err(|e| Error::data(format!("make a folder: {e}")))?;
     let mut quality = Vec::new();
     println!(
@@ -70,15 +69,7 @@ pub(super) fn measure(args: &AdaptArgs, data: &Path, models: &Path) -> Result<Op
     for name in SETS.into_iter().filter(|name| args.sets.is_empty() || args.sets.iter().any(|set| set == name)) {
         let set = set(name, &data)?;
         for seed in 1..=args.seeds {
-            let key = key(&set, seed);
-            let outcome = match kept.iter().position(|row| row.key == key) {
-                Some(at) => kept.swap_remove(at),
-                None => {
-                    let outcome = one(&set, seed, key, tmp.path(), models)?;
-                    keep(args.keep.as_deref(), &outcome)?;
-                    outcome
-                }
-            };
+            let outcome = kept.or_measure(&key(&set, seed), || one(&set, seed, tmp.path(), models))?;
             say(&outcome);
             quality.push(outcome);
         }
@@ -138,14 +129,10 @@ fn mails(name: &'static str, data: &Path) -> Result<Set> {
 }
 
 fn key(set: &Set, seed: u64) -> String {
-    let mut told = format!("{} {seed} {:?}", set.name, set.more);
-    for example in set.train.iter().chain(&set.test) {
-        told.extend([example.text.as_str(), "\u{1}", example.label.as_str(), "\u{2}"]);
-    }
-    sha256_hex(told.as_bytes())[..16].to_owned()
+    kept::key(&format!("{} {seed} {:?}", set.name, set.more), set.train.iter().chain(&set.test))
 }
 
-fn one(set: &Set, seed: u64, key: String, tmp: &Path, models: &Path) -> Result<Outcome> {
+fn one(set: &Set, seed: u64, tmp: &Path, models: &Path) -> Result<Outcome> {
     let file = |name: &str| tmp.join(format!("{}-{seed}-{name}", set.name)).display().to_string();
     let (train, test, model) = (file("train.jsonl"), file("test.jsonl"), file("model"));
     write(&set.train, Path::new(&train))?;
@@ -162,7 +149,6 @@ fn one(set: &Set, seed: u64, key: String, tmp: &Path, models: &Path) -> Result<O
     Ok(Outcome {
         set: set.name.to_owned(),
         seed,
-        key,
         n_train: set.train.len(),
         n: judged["n"].as_u64().unwrap_or_default(),
         accuracy: percent(number(&judged, "accuracy")?),
@@ -184,24 +170,6 @@ pub(super) fn judge(model: &str, test: &str, more: &[&str], models: &str, tmp: &
     let printed = last_line(&process::run(tmp, &[&start[..], scope].concat())?)?;
     let judged = printed["models"].as_object().and_then(|all| all.values().next().cloned());
     judged.ok_or_else(|| Error::internal("read what the pilot printed: it has no model"))
-}
-
-fn kept(file: &Path) -> Result<Vec<Outcome>> {
-    let text = match std::fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(Error::data(format!("read {}: {e}", file.display()))),
-    };
-    // The last line may have been cut off.
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
-}
-
-fn keep(file: Option<&Path>, outcome: &Outcome) -> Result<()> {
-    let Some(file) = file else { return Ok(()) };
-    let failed = |e: &dyn std::fmt::Display| Error::data(format!("write {}: {e}", file.display()));
-    let line = serde_json::to_string(outcome).map_err(|e| failed(&e))?;
-    let mut out = std::fs::OpenOptions::new().create(true).append(true).open(file).map_err(|e| failed(&e))?;
-    out.write_all(format!("{line}\n").as_bytes()).and_then(|()| out.sync_all()).map_err(|e| failed(&e))
 }
 
 fn say(o: &Outcome) {

@@ -5,12 +5,13 @@
 
 use super::AdaptArgs;
 use super::compress::{last_line, number};
+use super::kept::Kept;
 use crate::process;
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, fmt::Write as _, io::BufRead, io::Write as _, path::Path};
+use std::{collections::BTreeMap, fmt::Write as _, io::BufRead, path::Path};
 use understudy_core::{Error, Outcome, Result, hash::sha256_hex};
 use understudy_stats::{mean::mean, permutation::sign_flip};
 
@@ -69,8 +70,6 @@ struct Student {
     set: String,
     arm: String,
     seed: u64,
-    /// What was run: settings and data.
-    key: String,
     n_train: usize,
     n: usize,
     accuracy: f64,
@@ -108,7 +107,7 @@ pub(super) fn measure(args: &AdaptArgs, data: &Path, models: &Path) -> Result<Op
     if !data.join("anli1_valid.jsonl").exists() {
         return Ok(None);
     }
-    let mut kept = args.keep.as_deref().map_or_else(|| Ok(Vec::new()), kept)?;
+    let kept = Kept::read(args.keep.as_deref())?;
     let tmp = tempfile::tempdir().map_err(|e| Error::data(format!("make a folder: {e}")))?;
     println!("{:<18} {:<18} {:>5} {:>6} {:>6} {:>9} {:>8}", "set", "arm", "seed", "train", "n", "accuracy", "seconds");
     let mut compared = Vec::new();
@@ -119,15 +118,8 @@ pub(super) fn measure(args: &AdaptArgs, data: &Path, models: &Path) -> Result<Op
         let mut students = Vec::new();
         for seed in 1..=args.seeds {
             for arm in arms {
-                let key = key(&set, arm, seed);
-                let student = match kept.iter().position(|row| row.key == key) {
-                    Some(at) => kept.swap_remove(at),
-                    None => {
-                        let student = one(&set, arm, seed, key, tmp.path(), models, args.threads)?;
-                        keep(args.keep.as_deref(), &student)?;
-                        student
-                    }
-                };
+                let measure = || one(&set, arm, seed, tmp.path(), models, args.threads);
+                let student = kept.or_measure(&key(&set, arm, seed), measure)?;
                 println!(
                     "{:<18} {:<18} {:>5} {:>6} {:>6} {:>8.2}% {:>8.0}",
                     student.set, student.arm, seed, student.n_train, student.n, student.accuracy, student.seconds
@@ -266,7 +258,7 @@ fn sum(row: &Value) -> (String, Row) {
     (text.clone(), Row { text, teacher, why, gold: plain(field(row, "label")) })
 }
 
-fn one(set: &Set, arm: &Arm, seed: u64, key: String, tmp: &Path, models: &Path, threads: usize) -> Result<Student> {
+fn one(set: &Set, arm: &Arm, seed: u64, tmp: &Path, models: &Path, threads: usize) -> Result<Student> {
     let folder = tempfile::tempdir_in(tmp).map_err(|e| Error::data(format!("make a folder: {e}")))?;
     let file = |name: &str| folder.path().join(name).display().to_string();
     let (train, test, model, out) = (file("train.jsonl"), file("test.jsonl"), file("model"), file("pilot"));
@@ -304,7 +296,6 @@ fn one(set: &Set, arm: &Arm, seed: u64, key: String, tmp: &Path, models: &Path, 
         set: set.name.to_owned(),
         arm: arm.name.to_owned(),
         seed: seed.parse().unwrap_or_default(),
-        key,
         n_train,
         n: set.test.len(),
         accuracy: 100.0 * hits as f64 / set.test.len().max(1) as f64,
@@ -375,22 +366,4 @@ fn key(set: &Set, arm: &Arm, seed: u64) -> String {
         told.extend([row.text.as_str(), "\u{1}", &row.gold, "\u{2}"]);
     }
     sha256_hex(told.as_bytes())[..16].to_owned()
-}
-
-fn kept(file: &Path) -> Result<Vec<Student>> {
-    let text = match std::fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(Error::data(format!("read {}: {e}", file.display()))),
-    };
-    // The last line may have been cut off.
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
-}
-
-fn keep(file: Option<&Path>, student: &Student) -> Result<()> {
-    let Some(file) = file else { return Ok(()) };
-    let failed = |e: &dyn std::fmt::Display| Error::data(format!("write {}: {e}", file.display()));
-    let line = serde_json::to_string(student).map_err(|e| failed(&e))?;
-    let mut out = std::fs::OpenOptions::new().create(true).append(true).open(file).map_err(|e| failed(&e))?;
-    out.write_all(format!("{line}\n").as_bytes()).and_then(|()| out.sync_all()).map_err(|e| failed(&e))
 }
