@@ -8,6 +8,7 @@
 mod backward;
 mod batch;
 mod body;
+mod device;
 mod forward;
 mod gates;
 mod guide;
@@ -22,6 +23,7 @@ mod save;
 mod second;
 
 pub use batch::{Batch, Example, Target};
+pub use device::Device;
 pub use forward::Pass;
 pub use gates::Importance;
 pub use guide::{Guide, GuideParams, Guided};

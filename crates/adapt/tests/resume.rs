@@ -46,7 +46,13 @@ fn train(checkpoint: &Path, pause: Duration) -> String {
         ControlFlow::Continue(())
     };
     let checkpoints = Some(Checkpoints { path: checkpoint, every: Duration::ZERO });
-    let run = Run { clock: &Wall(Instant::now()), threads: 1, progress: &mut progress, checkpoints };
+    let run = Run {
+        clock: &Wall(Instant::now()),
+        device: understudy_adapt::encoder::Device::Cpu,
+        threads: 1,
+        progress: &mut progress,
+        checkpoints,
+    };
     let data = Data { train: learn, held_out };
     let params = params.check().expect("the parameters are in their ranges");
     params.fit(network, data, Seed(1), run).expect("training ends well").network.hash()

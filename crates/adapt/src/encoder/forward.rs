@@ -2,11 +2,13 @@
 
 use crate::encoder::batch::Batch;
 use crate::encoder::body::{Dense, Layer, Norm};
+use crate::encoder::device::{Device, Elsewhere};
 use crate::encoder::gates::Importance;
 use crate::encoder::network::Network;
 use crate::encoder::options::Noise;
 use crate::encoder::readout::Read;
 use rayon::prelude::*;
+use understudy_core::{Error, Result};
 use understudy_kernels::train::Mat;
 use understudy_kernels::train::{
     AttentionTrain, Dropout, NormForward, ProductOptions, Right, gather_rows, gelu_forward, product,
@@ -34,9 +36,24 @@ pub struct Pass {
     pub(crate) grad: Grads,
     /// Where the backward pass adds up how much heads and units matter, when that is asked for.
     pub(crate) gates: Option<Importance>,
+    /// Computes the layers in place of what is above.
+    pub(crate) elsewhere: Option<Elsewhere>,
 }
 
 impl Pass {
+    /// Buffers of passes whose layers are computed on a device.
+    ///
+    /// # Errors
+    /// `Invalid` when this build has no such device, `Unavailable` when there is none.
+    pub fn on(device: Device) -> Result<Self> {
+        Ok(Self { elsewhere: Elsewhere::open(device)?, ..Self::default() })
+    }
+
+    /// What went wrong on the device since this was asked last; the numbers since then are none.
+    pub fn trouble(&mut self) -> Option<Error> {
+        self.elsewhere.as_mut().and_then(Elsewhere::trouble)
+    }
+
     /// The outputs of the last batch, one row for each text (or token).
     #[must_use]
     pub fn outputs(&self) -> &[f32] {
@@ -93,6 +110,10 @@ impl Network {
     pub(crate) fn encode<'p>(&self, batch: &Batch<'_>, noise: Option<&Noise>, pass: &'p mut Pass) -> &'p [f32] {
         let (width, layers) = (self.body.config.width, self.body.layers.len());
         pass.x.resize_with(layers + 1, Vec::new);
+        if let Some(elsewhere) = &mut pass.elsewhere {
+            elsewhere.encode(self, batch, noise, &mut pass.x[layers]);
+            return &pass.x[layers];
+        }
         pass.layers.resize_with(layers, Saved::default);
         self.embed(batch, noise, pass);
         for (i, layer) in self.body.layers.iter().enumerate() {

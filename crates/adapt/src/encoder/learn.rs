@@ -94,7 +94,10 @@ impl Network {
         let read = &pass.read;
         if self.lowest <= self.body.layers.len() {
             self.readout.spread(batch, read, &mut pass.grad.x);
-            self.backward(batch, noise, follow, pass, gradients);
+            match &mut pass.elsewhere {
+                Some(elsewhere) => elsewhere.backward(self, &pass.grad.x, gradients),
+                None => self.backward(batch, noise, follow, pass, gradients),
+            }
         }
     }
 }

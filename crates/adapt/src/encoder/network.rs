@@ -34,6 +34,8 @@ pub struct Network {
     pub(crate) relative: Option<RelativeBias>,
     /// The lowest depth at which anything is trained.
     pub(crate) lowest: usize,
+    /// Counts the changes of its numbers.
+    pub(crate) version: u64,
 }
 
 impl Network {
@@ -80,7 +82,8 @@ impl Network {
         let (merged, packed) = (parameters.iter().map(|_| None).collect(), parameters.iter().map(|_| None).collect());
         let folder = folder.to_owned();
         let relative = body.relative_bias(&parameters);
-        let mut network = Self { folder, body, parameters, readout, adapters, lora, merged, packed, relative, lowest };
+        let mut network =
+            Self { folder, body, parameters, readout, adapters, lora, merged, packed, relative, lowest, version: 0 };
         network.pack();
         network.refresh();
         Ok(network)
@@ -181,6 +184,7 @@ impl Network {
     /// Brings what is derived from trained numbers (merged weights, tabulated biases) up to date. To be called after
     /// every change of [`Network::values_mut`].
     pub fn refresh(&mut self) {
+        self.version += 1;
         if self.body.relative.is_some_and(|table| self.parameters[table].trained) {
             self.relative = self.body.relative_bias(&self.parameters);
         }

@@ -1,7 +1,7 @@
 //! Encoders as learners.
 
 use crate::encoder::{
-    Batch, Example, Gradients, Guide, Guided, Kind, Network, Noise, Objective, Parameter, Pass, Target,
+    Batch, Device, Example, Gradients, Guide, Guided, Kind, Network, Noise, Objective, Parameter, Pass, Target,
 };
 use crate::finetune::batches::{grouped, order};
 use crate::finetune::evaluate::Evaluation;
@@ -43,6 +43,9 @@ impl CheckedFinetuneParams {
         run: Run<'_>,
     ) -> Result<Finetuned<Network>> {
         guide.fits(&network)?;
+        if run.device != Device::Cpu {
+            return Err(Error::invalid(format!("follow a teacher on `{}`: that is done on `cpu` only", run.device)));
+        }
         self.train(network, Some(guide), data, seed, run)
     }
 
@@ -56,7 +59,8 @@ impl CheckedFinetuneParams {
     ) -> Result<Finetuned<Network>> {
         let params = &self.0;
         let optimiser = params.optimiser(&network);
-        let learner = Encoder { network, params, guide, pass: Pass::default(), guided: Guided::default() };
+        let pass = Pass::on(run.device)?;
+        let learner = Encoder { network, params, guide, pass, guided: Guided::default(), device: run.device };
         train(learner, optimiser, params.pace(), data, seed, run)
     }
 }
@@ -100,6 +104,7 @@ struct Encoder<'a> {
     guide: Option<&'a Guide>,
     pass: Pass,
     guided: Guided,
+    device: Device,
 }
 
 impl Learner for Encoder<'_> {
@@ -170,6 +175,10 @@ impl Learner for Encoder<'_> {
         Judged { loss, right, n }
     }
 
+    fn trouble(&mut self) -> Option<Error> {
+        self.pass.trouble()
+    }
+
     fn better(one: &Evaluation, other: &Evaluation) -> bool {
         one.beats(other)
     }
@@ -178,8 +187,9 @@ impl Learner for Encoder<'_> {
         let params = serde_json::to_string(self.params)
             .map_err(|e| Error::internal(format!("write training parameters: {e}")))?;
         let guide = self.guide.map(Guide::fingerprint).unwrap_or_default();
+        let device = if self.device == Device::Cpu { String::new() } else { format!(" on {}", self.device) };
         let second = self.network.second_weight().map_or_else(String::new, |weight| format!(" second {weight}"));
-        Ok(format!("{params} {guide} {} {}{second}", self.network.digest(|_| true), self.network.hash()))
+        Ok(format!("{params} {guide} {} {}{second}{device}", self.network.digest(|_| true), self.network.hash()))
     }
 
     fn describe(example: &Example, hash: &mut Sha256) {
@@ -213,6 +223,7 @@ fn likeliest(row: &[f32]) -> usize {
 /// The quality of a network, as the loop finds it.
 #[cfg(test)]
 pub(super) fn evaluation(network: Network, params: &FinetuneParams, examples: &[Example]) -> Evaluation {
-    let mut learner = Encoder { network, params, guide: None, pass: Pass::default(), guided: Guided::default() };
+    let (pass, guided) = (Pass::default(), Guided::default());
+    let mut learner = Encoder { network, params, guide: None, pass, guided, device: Device::Cpu };
     super::evaluate::evaluate(&mut learner, examples, params.pass_tokens)
 }

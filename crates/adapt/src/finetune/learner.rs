@@ -4,7 +4,7 @@ use crate::encoder::{Gradients, Parameter};
 use crate::finetune::batches::order;
 use crate::finetune::evaluate::Evaluation;
 use sha2::Sha256;
-use understudy_core::{Result, Seed};
+use understudy_core::{Error, Result, Seed};
 use understudy_kernels::train::Loss;
 
 /// Numbers that an optimiser changes.
@@ -71,6 +71,11 @@ pub(crate) trait Learner {
 
     /// The same without learning from it.
     fn judge(&mut self, part: &[&Self::Example]) -> Judged;
+
+    /// What went wrong where it computes since this was asked last.
+    fn trouble(&mut self) -> Option<Error> {
+        None
+    }
 
     /// True when the first is better.
     fn better(one: &Evaluation, other: &Evaluation) -> bool;

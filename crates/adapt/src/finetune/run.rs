@@ -170,7 +170,7 @@ impl<'d, 'r, L: Learner> Loop<'d, 'r, L> {
                 self.samples += examples.len() as u64;
                 self.state.losses.push(loss);
                 let held_out =
-                    if self.state.optimiser.step.is_multiple_of(per_epoch) { self.close(epoch) } else { None };
+                    if self.state.optimiser.step.is_multiple_of(per_epoch) { self.close(epoch)? } else { None };
                 let now = self.run.clock.monotonic();
                 if self.run.checkpoints.is_some_and(|c| now.saturating_sub(self.written) >= c.every) {
                     self.checkpoint()?;
@@ -182,7 +182,7 @@ impl<'d, 'r, L: Learner> Loop<'d, 'r, L> {
                 if self.pace.seconds > 0.0 && self.elapsed().as_secs_f64() >= self.pace.seconds {
                     if !self.state.optimiser.step.is_multiple_of(per_epoch) {
                         // The weights of a cut epoch count too.
-                        self.close(epoch);
+                        self.close(epoch)?;
                     }
                     return Ok(Ended::Time);
                 }
@@ -210,6 +210,7 @@ impl<'d, 'r, L: Learner> Loop<'d, 'r, L> {
                 loss += self.learner.learn(&part, at, scale, &mut self.gradients);
             }
         }
+        self.untroubled()?;
         let mean = loss.sum * scale;
         if !mean.is_finite() {
             return Err(diverged(step + 1, "the loss"));
@@ -226,7 +227,7 @@ impl<'d, 'r, L: Learner> Loop<'d, 'r, L> {
     }
 
     /// Ends an epoch: evaluates, keeps the best weights, writes the history.
-    fn close(&mut self, epoch: usize) -> Option<Evaluation> {
+    fn close(&mut self, epoch: usize) -> Result<Option<Evaluation>> {
         let step = self.state.optimiser.step;
         let first = usize::try_from(self.steps_per_epoch() * epoch as u64).unwrap_or(usize::MAX);
         let of_epoch = self.state.losses.get(first..).unwrap_or_default();
@@ -235,6 +236,7 @@ impl<'d, 'r, L: Learner> Loop<'d, 'r, L> {
         if !self.data.held_out.is_empty() {
             self.state.optimiser.swap(self.learner.network_mut());
             let evaluation = evaluate(&mut self.learner, self.data.held_out, self.pace.pass_tokens);
+            self.untroubled()?;
             if self.state.best.as_ref().is_none_or(|best| L::better(&evaluation, &best.evaluation)) {
                 let weights = |p: &Parameter| if p.trained() { p.values().to_vec() } else { Vec::new() };
                 let weights = self.learner.network().parameters().iter().map(weights).collect();
@@ -247,7 +249,12 @@ impl<'d, 'r, L: Learner> Loop<'d, 'r, L> {
             held_out = Some(evaluation);
         }
         self.state.records.push(Record { step, epoch, loss, held_out });
-        held_out
+        Ok(held_out)
+    }
+
+    /// Ends the run when the place where it computes is in trouble.
+    fn untroubled(&mut self) -> Result<()> {
+        self.learner.trouble().map_or(Ok(()), Err)
     }
 
     fn checkpoint(&mut self) -> Result<()> {

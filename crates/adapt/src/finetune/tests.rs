@@ -1,6 +1,6 @@
 use super::*;
 use crate::encoder::{
-    Batch, Example, HeadShape, Level, LoraParams, Network, NetworkOptions, Pass, Scope, SecondHead, Target,
+    Batch, Device, Example, HeadShape, Level, LoraParams, Network, NetworkOptions, Pass, Scope, SecondHead, Target,
 };
 use crate::tests::Ticks;
 use std::{ops::ControlFlow, path::Path, time::Duration};
@@ -47,7 +47,7 @@ fn fit(
 ) -> Result<Finetuned<Network>> {
     let (train, held_out) = (texts(90, 1), texts(30, 2));
     let checkpoints = file.map(|path| Checkpoints { path, every: Duration::from_secs(1) });
-    let run = Run { clock: &Ticks::default(), threads, progress, checkpoints };
+    let run = Run { clock: &Ticks::default(), device: Device::Cpu, threads, progress, checkpoints };
     params.check()?.fit(network(scope), Data { train: &train, held_out: &held_out }, Seed(3), run)
 }
 
@@ -142,7 +142,7 @@ fn a_second_head_and_shares_resume_to_the_same_bits_and_teach_what_holds() {
         let mut network = network(FULL);
         network.add_second(&SecondHead { shares: vec![0.33, 0.33, 0.33, 0.5], weight }).unwrap();
         let checkpoints = file.map(|path| Checkpoints { path, every: Duration::from_secs(1) });
-        let run = Run { clock: &Ticks::default(), threads: 2, progress, checkpoints };
+        let run = Run { clock: &Ticks::default(), device: Device::Cpu, threads: 2, progress, checkpoints };
         let params = FinetuneParams { epochs, ..params() };
         params.check()?.fit(network, Data { train: &train, held_out: &held_out }, Seed(3), run)
     };
@@ -230,7 +230,8 @@ fn wrong_parameters_and_examples_are_named() {
         (Example::new(vec![vec![1]], Target::Class(3)), "does not fit 3 outputs"),
     ] {
         let train = [texts(2, 1), vec![example]].concat();
-        let run = Run { clock: &Ticks::default(), threads: 1, progress: &mut go_on, checkpoints: None };
+        let run =
+            Run { clock: &Ticks::default(), device: Device::Cpu, threads: 1, progress: &mut go_on, checkpoints: None };
         let data = Data { train: &train, held_out: &[] };
         let error = params().check().unwrap().fit(network(FULL), data, Seed(0), run).err().unwrap();
         assert!(error.message().contains(says) && error.message().contains("example 3"), "{error}");

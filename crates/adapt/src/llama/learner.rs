@@ -1,6 +1,6 @@
 //! Generative models as learners of the loop in [`crate::finetune`].
 
-use crate::encoder::{Gradients, Parameter};
+use crate::encoder::{Device, Gradients, Parameter};
 use crate::finetune::{At, Data, Evaluation, Finetuned, Judged, Learner, Optimiser, Pull, Run, Tunable, train};
 use crate::llama::batch::{Batch, Example};
 use crate::llama::network::LlamaNetwork;
@@ -23,6 +23,10 @@ pub fn fit(
     run: Run<'_>,
 ) -> Result<Finetuned<LlamaNetwork>> {
     let params = &params.0;
+    if run.device != Device::Cpu {
+        let what = "train a generative model on `{}`: that is done on `cpu` only; `adapt recipe` writes a job for GPUs";
+        return Err(Error::invalid(what.replace("{}", &run.device.to_string())).with_param("device"));
+    }
     let pull = |_: &Parameter| Pull { rate: params.rate, decay: params.weight_decay };
     let optimiser = Optimiser::new(&network, pull, params.clip, 0.0);
     let learner = Generative { network, params, pass: Pass::default() };

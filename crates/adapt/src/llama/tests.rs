@@ -1,6 +1,7 @@
 //! The whole network against finite differences, and runs against their resumptions.
 
 use super::*;
+use crate::encoder::Device;
 use crate::encoder::Gradients;
 use crate::finetune::{Checkpoints, Data, Ended, Finetuned, Progress, Run};
 use crate::llama::weights::{LayerWeights, Linear};
@@ -167,7 +168,7 @@ fn train(
     let params = LlamaParams { epochs, batch: 8, pass_tokens: 40, rate: 1e-2, ..LlamaParams::default() }.check()?;
     let clock = Ticks::default();
     let checkpoints = checkpoint.map(|path| Checkpoints { path, every: Duration::from_secs(5) });
-    let run = Run { clock: &clock, threads, progress: watch, checkpoints };
+    let run = Run { clock: &clock, device: Device::Cpu, threads, progress: watch, checkpoints };
     let data = Data { train: &all[..50], held_out: &all[50..] };
     fit(&params, network(false, small()), data, Seed(1), run)
 }

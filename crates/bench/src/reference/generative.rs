@@ -70,7 +70,13 @@ fn steps(job: &Job) -> Result<Value> {
     }
     let params = job.params.clone().check()?;
     let mut watch = |_: &Progress| ControlFlow::Continue(());
-    let run = Run { clock: &Still, threads: 2, progress: &mut watch, checkpoints: None };
+    let run = Run {
+        clock: &Still,
+        device: understudy_adapt::encoder::Device::Cpu,
+        threads: 2,
+        progress: &mut watch,
+        checkpoints: None,
+    };
     let adapted = fit(&params, network, Data { train: &examples, held_out: &[] }, Seed(1), run)?;
     save(&adapted.network, "end")?;
     let says = adapted.network.log_probabilities(&batch, &mut pass);
