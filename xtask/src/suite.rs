@@ -25,6 +25,9 @@ pub(crate) fn run() -> Step {
     }
     let command = cargo(&["test", "--release", "--workspace", "--doc", "--no-fail-fast"]);
     take("doc examples", run_keeping(command, |line| line.starts_with("test result:")));
+    // The way that GPUs go, on the CPU; nothing above builds it.
+    let device = ["test", "--release", "--package", "understudy-adapt", "--features", "candle", "--lib", "device"];
+    take("device", run_keeping(cargo(&device), |line| line.starts_with("test result:")));
     // The comparisons with other packages ask it for our figures; nothing above builds it.
     let command = cargo(&["build", "--release", "--package", "understudy-bench"]);
     take("reference", run_keeping(command, |line| line.trim_start().starts_with("Finished")));
@@ -71,6 +74,8 @@ pub(crate) fn lint() -> Step {
     };
     check("format", cargo(&["fmt", "--all", "--check"]));
     check("clippy", cargo(&clippy));
+    let package = ["--package", "understudy-adapt", "--features", "candle"];
+    check("clippy of devices", cargo(&[&["clippy"], &package[..], &clippy[2..]].concat()));
     let tools: [(&str, &str, &[&str]); 3] = [
         ("cargo-deny", "cargo-deny", &["check", "--hide-inclusion-graph"]),
         ("typos", "typos-cli", &[]),

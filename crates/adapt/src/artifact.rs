@@ -63,6 +63,8 @@ pub struct Provenance {
     pub unlabelled: Option<Unlabelled>,
     /// SHA-256 over what a teacher said beside the labels.
     pub taught: Option<String>,
+    /// The device that it was trained on, where that was no CPU ([`crate::device::Device::noted`]).
+    pub device: Option<String>,
     /// Now.
     pub created: Timestamp,
 }
@@ -222,6 +224,7 @@ fn encode(
         compression: provenance.compression,
         unlabelled: provenance.unlabelled,
         taught: provenance.taught,
+        device: provenance.device,
         created: provenance.created,
     };
     let mut json = serde_json::to_vec_pretty(&manifest).expect("a manifest is plain data");
@@ -287,6 +290,7 @@ impl Provenance {
             compression: None,
             unlabelled: None,
             taught: None,
+            device: None,
             created,
         }
     }

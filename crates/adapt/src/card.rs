@@ -93,6 +93,9 @@ fn write(text: &mut String, manifest: &Manifest, hash: &str) -> std::fmt::Result
     if let Some(texts) = &manifest.unlabelled {
         row("and on texts without labels", format!("{} (hash `{}`)", texts.texts, texts.hash))?;
     }
+    if let Some(device) = &manifest.device {
+        row("trained on the device", format!("`{}`, where another run may round otherwise", line(device)))?;
+    }
     row("regularisation and stopping chosen on", format!("{} texts", manifest.n_stop))?;
     row("calibrated on", format!("{} texts, temperature {:.3}", manifest.n_calibrate, manifest.temperature))?;
     if !own {

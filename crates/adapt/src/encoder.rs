@@ -8,7 +8,8 @@
 mod backward;
 mod batch;
 mod body;
-mod device;
+#[cfg(feature = "candle")]
+mod elsewhere;
 mod forward;
 mod gates;
 mod guide;
@@ -23,7 +24,8 @@ mod save;
 mod second;
 
 pub use batch::{Batch, Example, Target};
-pub use device::Device;
+#[cfg(test)]
+pub(crate) use forward::Layers;
 pub use forward::Pass;
 pub use gates::Importance;
 pub use guide::{Guide, GuideParams, Guided};
@@ -38,3 +40,7 @@ pub use second::SecondHead;
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+#[cfg(feature = "candle")]
+mod elsewhere_tests;

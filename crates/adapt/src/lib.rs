@@ -8,6 +8,7 @@ pub mod bias;
 pub mod card;
 pub mod compare;
 mod cross_fit;
+pub mod device;
 pub mod encoder;
 pub mod entities;
 pub mod finetune;

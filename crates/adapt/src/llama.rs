@@ -11,6 +11,8 @@ mod batch;
 mod card;
 mod config;
 mod dense;
+#[cfg(feature = "candle")]
+mod elsewhere;
 mod fidelity;
 mod gguf;
 mod gguf_write;

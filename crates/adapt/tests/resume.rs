@@ -48,7 +48,7 @@ fn train(checkpoint: &Path, pause: Duration) -> String {
     let checkpoints = Some(Checkpoints { path: checkpoint, every: Duration::ZERO });
     let run = Run {
         clock: &Wall(Instant::now()),
-        device: understudy_adapt::encoder::Device::Cpu,
+        device: understudy_adapt::device::Device::Cpu,
         threads: 1,
         progress: &mut progress,
         checkpoints,

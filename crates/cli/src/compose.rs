@@ -16,11 +16,10 @@ use local::EncoderKey;
 use remote::Recordings;
 use std::{
     collections::{BTreeMap, HashMap},
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 use understudy_core::{Clock, Embedder, Error, Price, Result, Seed, TaskSpec};
-use understudy_model::{generate::Generator, service::EncoderService};
+use understudy_model::service::EncoderService;
 use understudy_route::{
     AlwaysTry, Router,
     router::{Trained, Unanimous, UpToBytes},
@@ -38,8 +37,7 @@ pub(crate) struct Composer {
     /// Certificates whose audits have reason to be more frequent than configured, and how frequent.
     audit_floors: Mutex<BTreeMap<String, f64>>,
     encoders: Mutex<HashMap<EncoderKey, Weak<EncoderService>>>,
-    /// By file, and by the names that share it: all of them in one engine.
-    generators: Mutex<HashMap<(PathBuf, String), Vec<Weak<Generator>>>>,
+    generators: Mutex<generators::Loaded>,
 }
 
 impl Composer {

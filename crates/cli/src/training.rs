@@ -30,6 +30,7 @@ use std::{
 };
 use understudy_adapt::{
     artifact::{self, Existing, Provenance},
+    device::Device,
     head::{FittedHead, HeadParams, Labelled, PathStep, Unseen},
     matrix::Matrix,
     metrics::{self, Judged},
@@ -102,6 +103,8 @@ pub(crate) struct TrainOptions {
     pub(crate) seed: Seed,
     /// Threads of the encoder; 0 uses all.
     pub(crate) threads: usize,
+    /// Where an encoder's passes are computed while it is trained.
+    pub(crate) device: Device,
     /// What to do with another artifact in the folder.
     pub(crate) existing: Existing,
     /// Hash of the artifact that the new one follows.
@@ -129,6 +132,7 @@ impl Default for TrainOptions {
             unlabelled: Vec::new(),
             seed: Seed(0),
             threads: 0,
+            device: Device::Cpu,
             existing: Existing::Keep,
             parent: None,
             created: Timestamp(0),
@@ -139,10 +143,12 @@ impl Default for TrainOptions {
 impl TrainOptions {
     /// Where a training with these options keeps its state.
     fn checkpoint(&self, dir: &Path, material: &Material, base: &str) -> PathBuf {
-        let Self { method, tuning, seed, max_tokens, windows, test_share, .. } = self;
+        let Self { method, tuning, seed, max_tokens, windows, test_share, device, .. } = self;
         let (data, taught) = (material.cleaned.data_hash(), self.taught.hash().unwrap_or_default());
-        let told =
-            format!("{data} {taught} {base} {method:?} {tuning:?} {} {max_tokens} {windows} {test_share}", seed.0);
+        let told = format!(
+            "{data} {taught} {base} {method:?} {tuning:?} {} {max_tokens} {windows} {test_share} {device}",
+            seed.0
+        );
         run::checkpoint_path(dir, &told)
     }
 
@@ -291,6 +297,7 @@ fn finish(
         metrics,
         data_hash: material.cleaned.data_hash(),
         taught: options.taught.hash(),
+        device: options.device.noted(),
         seed: options.seed,
         parent: options.parent,
         compression: None,

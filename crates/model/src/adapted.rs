@@ -104,6 +104,9 @@ pub struct AdaptedManifest {
     /// What quantising it lost; `None` when nobody did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantised: Option<Quantised>,
+    /// The device that it was trained on, where that was no CPU: another run there may round otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// When it was written. Not part of the hash.
     pub created: Timestamp,
 }

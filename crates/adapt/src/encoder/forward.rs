@@ -1,11 +1,12 @@
 //! The forward pass, which keeps what the backward pass reads.
 
+use crate::device::Device;
 use crate::encoder::batch::Batch;
 use crate::encoder::body::{Dense, Layer, Norm};
-use crate::encoder::device::{Device, Elsewhere};
 use crate::encoder::gates::Importance;
 use crate::encoder::network::Network;
 use crate::encoder::options::Noise;
+use crate::encoder::parameters::Gradients;
 use crate::encoder::readout::Read;
 use rayon::prelude::*;
 use understudy_core::{Error, Result};
@@ -37,7 +38,19 @@ pub struct Pass {
     /// Where the backward pass adds up how much heads and units matter, when that is asked for.
     pub(crate) gates: Option<Importance>,
     /// Computes the layers in place of what is above.
-    pub(crate) elsewhere: Option<Elsewhere>,
+    pub(crate) elsewhere: Option<Box<dyn Layers>>,
+}
+
+/// An encoder's layers, computed somewhere else.
+pub(crate) trait Layers: Send {
+    /// The states of all tokens. Where it fails they are no numbers, and [`Layers::trouble`] says why.
+    fn encode(&mut self, network: &Network, batch: &Batch<'_>, noise: Option<&Noise>, states: &mut Vec<f32>);
+
+    /// Adds what a gradient of the last pass's states makes of every trained parameter.
+    fn backward(&mut self, network: &Network, grad: &[f32], gradients: &mut Gradients);
+
+    /// What went wrong since this was asked last.
+    fn trouble(&mut self) -> Option<Error>;
 }
 
 impl Pass {
@@ -46,12 +59,17 @@ impl Pass {
     /// # Errors
     /// `Invalid` when this build has no such device, `Unavailable` when there is none.
     pub fn on(device: Device) -> Result<Self> {
-        Ok(Self { elsewhere: Elsewhere::open(device)?, ..Self::default() })
+        device.check()?;
+        #[cfg(feature = "candle")]
+        let elsewhere = super::elsewhere::Elsewhere::open(device)?.map(|on| Box::new(on) as Box<dyn Layers>);
+        #[cfg(not(feature = "candle"))]
+        let elsewhere = None;
+        Ok(Self { elsewhere, ..Self::default() })
     }
 
     /// What went wrong on the device since this was asked last; the numbers since then are none.
     pub fn trouble(&mut self) -> Option<Error> {
-        self.elsewhere.as_mut().and_then(Elsewhere::trouble)
+        self.elsewhere.as_mut().and_then(|elsewhere| elsewhere.trouble())
     }
 
     /// The outputs of the last batch, one row for each text (or token).

@@ -1,7 +1,8 @@
 //! Encoders as learners.
 
+use crate::device::Device;
 use crate::encoder::{
-    Batch, Device, Example, Gradients, Guide, Guided, Kind, Network, Noise, Objective, Parameter, Pass, Target,
+    Batch, Example, Gradients, Guide, Guided, Kind, Network, Noise, Objective, Parameter, Pass, Target,
 };
 use crate::finetune::batches::{grouped, order};
 use crate::finetune::evaluate::Evaluation;
@@ -57,12 +58,23 @@ impl CheckedFinetuneParams {
         seed: Seed,
         run: Run<'_>,
     ) -> Result<Finetuned<Network>> {
-        let params = &self.0;
-        let optimiser = params.optimiser(&network);
         let pass = Pass::on(run.device)?;
-        let learner = Encoder { network, params, guide, pass, guided: Guided::default(), device: run.device };
-        train(learner, optimiser, params.pace(), data, seed, run)
+        through(pass, network, &self.0, guide, data, seed, run)
     }
+}
+
+fn through(
+    pass: Pass,
+    network: Network,
+    params: &FinetuneParams,
+    guide: Option<&Guide>,
+    data: Data<'_, Example>,
+    seed: Seed,
+    run: Run<'_>,
+) -> Result<Finetuned<Network>> {
+    let optimiser = params.optimiser(&network);
+    let learner = Encoder { network, params, guide, pass, guided: Guided::default(), device: run.device };
+    train(learner, optimiser, params.pace(), data, seed, run)
 }
 
 impl FinetuneParams {
@@ -218,6 +230,18 @@ fn likeliest(row: &[f32]) -> usize {
     let best =
         row.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (i, x)| if *x > best.1 { (i, *x) } else { best });
     best.0
+}
+
+/// A run whose passes are these.
+#[cfg(test)]
+pub(super) fn fit_through(
+    pass: Pass,
+    network: Network,
+    params: &FinetuneParams,
+    data: Data<'_, Example>,
+    run: Run<'_>,
+) -> Result<Finetuned<Network>> {
+    through(pass, network, params, None, data, Seed(3), run)
 }
 
 /// The quality of a network, as the loop finds it.

@@ -1,6 +1,6 @@
 //! What a run needs and what it tells.
 
-use crate::encoder::Device;
+use crate::device::Device;
 use crate::finetune::evaluate::Evaluation;
 use serde::{Deserialize, Serialize};
 use std::{ops::ControlFlow, path::Path, time::Duration};
@@ -38,7 +38,7 @@ pub struct Run<'a> {
     pub clock: &'a dyn Clock,
     /// Threads; 0 for as many as there are cores. The result does not depend on it.
     pub threads: usize,
-    /// Where an encoder's layers are computed; generative models know the CPU only.
+    /// Where passes are computed.
     pub device: Device,
     /// Is told after every step; may end the run, which then keeps what it has.
     pub progress: &'a mut (dyn FnMut(&Progress) -> ControlFlow<()> + Send),

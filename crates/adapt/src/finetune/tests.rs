@@ -1,6 +1,8 @@
 use super::*;
+use crate::device::Device;
 use crate::encoder::{
-    Batch, Device, Example, HeadShape, Level, LoraParams, Network, NetworkOptions, Pass, Scope, SecondHead, Target,
+    Batch, Example, Gradients, HeadShape, Level, LoraParams, Network, NetworkOptions, Noise, Pass, Scope, SecondHead,
+    Target,
 };
 use crate::tests::Ticks;
 use std::{ops::ControlFlow, path::Path, time::Duration};
@@ -45,9 +47,20 @@ fn fit(
     file: Option<&Path>,
     progress: Watch<'_>,
 ) -> Result<Finetuned<Network>> {
+    fit_on(Device::Cpu, params, scope, threads, file, progress)
+}
+
+fn fit_on(
+    device: Device,
+    params: FinetuneParams,
+    scope: Scope,
+    threads: usize,
+    file: Option<&Path>,
+    progress: Watch<'_>,
+) -> Result<Finetuned<Network>> {
     let (train, held_out) = (texts(90, 1), texts(30, 2));
     let checkpoints = file.map(|path| Checkpoints { path, every: Duration::from_secs(1) });
-    let run = Run { clock: &Ticks::default(), device: Device::Cpu, threads, progress, checkpoints };
+    let run = Run { clock: &Ticks::default(), device, threads, progress, checkpoints };
     params.check()?.fit(network(scope), Data { train: &train, held_out: &held_out }, Seed(3), run)
 }
 
@@ -237,4 +250,69 @@ fn wrong_parameters_and_examples_are_named() {
         assert!(error.message().contains(says) && error.message().contains("example 3"), "{error}");
     }
     assert_eq!(balanced(&[1, 3, 0]), [2.0, 2.0 / 3.0, 1.0]);
+}
+
+#[cfg(feature = "candle")]
+#[test]
+fn a_run_on_a_device_is_the_run_here_but_for_rounding_and_goes_on_where_it_was_cut() {
+    let lora = Scope::Lora(LoraParams { rank: 4, ..LoraParams::default() });
+    for scope in [FULL, lora] {
+        let here = fit(params(), scope.clone(), 2, None, &mut go_on).unwrap();
+        let there = fit_on(Device::Candle, params(), scope.clone(), 2, None, &mut go_on).unwrap();
+        let apart = here.losses.iter().zip(&there.losses).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        println!("{scope:?}: largest difference of a loss {apart:.1e} in {} steps", here.steps);
+        assert!(apart < 1e-3 && here.steps == there.steps && here.kept_step == there.kept_step);
+
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("checkpoint");
+        let mut cut = |progress: &Progress| match progress.step {
+            7 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        };
+        let ended = fit_on(Device::Candle, params(), scope.clone(), 2, Some(&file), &mut cut).unwrap();
+        assert_eq!((ended.ended, ended.steps), (Ended::Interrupted, 7));
+        // The CPU does not go on from what a device has begun.
+        let told = fit(params(), scope.clone(), 2, Some(&file), &mut go_on).map(drop).unwrap_err();
+        assert_eq!(told.kind(), ErrorKind::Invalid);
+        let resumed = fit_on(Device::Candle, params(), scope, 2, Some(&file), &mut go_on).unwrap();
+        assert_eq!((resumed.losses, resumed.network.hash()), (there.losses, there.network.hash()));
+    }
+}
+
+/// Where layers are computed that fails at its third pass.
+struct Broken(u32);
+
+impl crate::encoder::Layers for Broken {
+    fn encode(&mut self, network: &Network, batch: &Batch<'_>, _: Option<&Noise>, states: &mut Vec<f32>) {
+        self.0 += 1;
+        states.resize(batch.ids.len() * network.width(), if self.0 < 3 { 0.1 } else { f32::NAN });
+    }
+
+    fn backward(&mut self, network: &Network, _: &[f32], gradients: &mut Gradients) {
+        (0..network.parameters().len())
+            .filter(|i| network.parameters()[*i].trained())
+            .for_each(|i| gradients.sum(i).fill(0.0));
+    }
+
+    fn trouble(&mut self) -> Option<understudy_core::Error> {
+        (self.0 >= 3).then(|| understudy_core::Error::internal("compute on `it`: out of memory"))
+    }
+}
+
+#[test]
+fn a_device_that_fails_ends_the_run_and_says_why() {
+    let (params, train) = (params(), texts(90, 1));
+    let pass = Pass { elsewhere: Some(Box::new(Broken(0))), ..Pass::default() };
+    let data = Data { train: &train, held_out: &train[..3] };
+    let run =
+        Run { clock: &Ticks::default(), device: Device::Cpu, threads: 1, progress: &mut go_on, checkpoints: None };
+    let told = super::encoders::fit_through(pass, network(FULL), &params, data, run).map(drop).unwrap_err();
+    assert!(told.to_string().contains("out of memory"), "{told}");
+    // While it is evaluated too.
+    let pass = Pass { elsewhere: Some(Box::new(Broken(0))), ..Pass::default() };
+    let few = Data { train: &train[..20], held_out: &train[..3] };
+    let run =
+        Run { clock: &Ticks::default(), device: Device::Cpu, threads: 1, progress: &mut go_on, checkpoints: None };
+    let told = super::encoders::fit_through(pass, network(FULL), &params, few, run).map(drop).unwrap_err();
+    assert!(told.to_string().contains("out of memory"), "{told}");
 }

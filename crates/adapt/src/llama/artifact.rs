@@ -118,6 +118,7 @@ mod tests {
             seed: Seed(1),
             parent: None,
             quantised: None,
+            device: None,
             created: Timestamp(3),
         };
         let peft = [("adapter_config.json".to_owned(), b"{}".to_vec())].into();

@@ -73,6 +73,12 @@ impl Dense {
         Self { inputs, outputs, weight: linear.weight, bias: linear.bias, adapters: None }
     }
 
+    /// Weights (outputs × inputs) and biases without the adapters.
+    #[cfg(feature = "candle")]
+    pub(crate) fn frozen(&self) -> (&[f32], Option<&[f32]>) {
+        (&self.weight, self.bias.as_deref())
+    }
+
     fn weight(&self) -> Mat<'_> {
         Mat::new(&self.weight, self.outputs, self.inputs)
     }

@@ -1,6 +1,7 @@
 //! Generative models as learners of the loop in [`crate::finetune`].
 
-use crate::encoder::{Device, Gradients, Parameter};
+use crate::device::Device;
+use crate::encoder::{Gradients, Parameter};
 use crate::finetune::{At, Data, Evaluation, Finetuned, Judged, Learner, Optimiser, Pull, Run, Tunable, train};
 use crate::llama::batch::{Batch, Example};
 use crate::llama::network::LlamaNetwork;
@@ -23,13 +24,9 @@ pub fn fit(
     run: Run<'_>,
 ) -> Result<Finetuned<LlamaNetwork>> {
     let params = &params.0;
-    if run.device != Device::Cpu {
-        let what = "train a generative model on `{}`: that is done on `cpu` only; `adapt recipe` writes a job for GPUs";
-        return Err(Error::invalid(what.replace("{}", &run.device.to_string())).with_param("device"));
-    }
     let pull = |_: &Parameter| Pull { rate: params.rate, decay: params.weight_decay };
     let optimiser = Optimiser::new(&network, pull, params.clip, 0.0);
-    let learner = Generative { network, params, pass: Pass::default() };
+    let learner = Generative { network, params, pass: Pass::on(run.device)?, device: run.device };
     train(learner, optimiser, params.pace(), data, seed, run)
 }
 
@@ -51,6 +48,7 @@ struct Generative<'a> {
     network: LlamaNetwork,
     params: &'a LlamaParams,
     pass: Pass,
+    device: Device,
 }
 
 impl Learner for Generative<'_> {
@@ -106,6 +104,10 @@ impl Learner for Generative<'_> {
         Judged { loss, right, n: batch.targets() as u64 }
     }
 
+    fn trouble(&mut self) -> Option<Error> {
+        self.pass.trouble()
+    }
+
     /// By the loss: the likeliest token of most places is right early on.
     fn better(one: &Evaluation, other: &Evaluation) -> bool {
         one.loss < other.loss
@@ -120,7 +122,8 @@ impl Learner for Generative<'_> {
             hash.update(&bytes);
         }
         let adapters = understudy_core::hash::hex(&hash.finalize());
-        Ok(format!("{params} {} {adapters}", self.network.base_hash()))
+        let device = if self.device == Device::Cpu { String::new() } else { format!(" on {}", self.device) };
+        Ok(format!("{params} {} {adapters}{device}", self.network.base_hash()))
     }
 
     fn describe(example: &Example, hash: &mut Sha256) {

@@ -20,7 +20,7 @@ use understudy_kernels::train::{
 };
 
 /// Rows of scores over the vocabulary that are held at a time.
-const SCORED: usize = 128;
+pub(crate) const SCORED: usize = 128;
 
 pub(crate) struct Layer {
     pub(crate) attention_norm: Vec<f32>,
@@ -46,6 +46,8 @@ pub struct LlamaNetwork {
     pub(crate) family: String,
     /// Over the frozen numbers.
     base_hash: String,
+    /// Counts the changes of the adapters.
+    pub(crate) version: u64,
 }
 
 impl LlamaNetwork {
@@ -94,6 +96,7 @@ impl LlamaNetwork {
             interleaved,
             family,
             base_hash,
+            version: 0,
         })
     }
 
@@ -128,6 +131,7 @@ impl LlamaNetwork {
 
     /// Takes over what was changed.
     pub fn refresh(&mut self) {
+        self.version += 1;
         for layer in &mut self.layers {
             for dense in [&mut layer.qkv, &mut layer.attended, &mut layer.gate_up, &mut layer.down] {
                 if let Some(adapters) = &mut dense.adapters {
@@ -135,6 +139,11 @@ impl LlamaNetwork {
                 }
             }
         }
+    }
+
+    #[cfg(feature = "candle")]
+    pub(crate) fn rotary(&self) -> &Rotary {
+        &self.rotary
     }
 
     /// SHA-256 over the frozen numbers.
@@ -215,6 +224,9 @@ impl LlamaNetwork {
 
     /// Weighted sum of the losses of the answers' tokens, and how many of them are the likeliest ones.
     pub fn loss(&self, batch: &Batch, pass: &mut Pass) -> (Loss, u64) {
+        if let Some(elsewhere) = &mut pass.elsewhere {
+            return elsewhere.loss(self, batch);
+        }
         self.forward(batch, pass);
         self.pick(batch, pass);
         let (mut loss, mut right, vocabulary) = (Loss::default(), 0, self.config.vocabulary);
@@ -250,6 +262,9 @@ impl LlamaNetwork {
 
     /// Weighted sum of the losses of the answers' tokens; adds the gradient of `scale` times that sum.
     pub fn loss_and_gradients(&self, batch: &Batch, scale: f64, pass: &mut Pass, gradients: &mut Gradients) -> Loss {
+        if let Some(elsewhere) = &mut pass.elsewhere {
+            return elsewhere.learn(self, batch, scale, gradients);
+        }
         self.forward(batch, pass);
         self.pick(batch, pass);
         let (width, vocabulary, rows) = (self.config.width, self.config.vocabulary, batch.ids.len());

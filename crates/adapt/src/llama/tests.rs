@@ -1,7 +1,7 @@
 //! The whole network against finite differences, and runs against their resumptions.
 
 use super::*;
-use crate::encoder::Device;
+use crate::device::Device;
 use crate::encoder::Gradients;
 use crate::finetune::{Checkpoints, Data, Ended, Finetuned, Progress, Run};
 use crate::llama::weights::{LayerWeights, Linear};

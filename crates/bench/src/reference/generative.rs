@@ -72,7 +72,7 @@ fn steps(job: &Job) -> Result<Value> {
     let mut watch = |_: &Progress| ControlFlow::Continue(());
     let run = Run {
         clock: &Still,
-        device: understudy_adapt::encoder::Device::Cpu,
+        device: understudy_adapt::device::Device::Cpu,
         threads: 2,
         progress: &mut watch,
         checkpoints: None,

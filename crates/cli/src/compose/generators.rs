@@ -5,9 +5,9 @@ use super::{Composer, cores};
 use crate::config::{Config, Local};
 use crate::generative::Generative;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     path::PathBuf,
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, Weak},
 };
 use understudy_core::Result;
 use understudy_model::{
@@ -18,6 +18,9 @@ use understudy_model::{
 
 /// By the configuration's names, those that cannot be read with the reason; what is no generative model is not in it.
 pub(super) type Generators = BTreeMap<String, Result<Arc<Generator>>>;
+
+/// What is loaded, by file and by the names that share it: all of them in one engine.
+pub(super) type Loaded = HashMap<(PathBuf, String), Vec<Weak<Generator>>>;
 
 /// Names that share an engine, with what each stands for.
 type Group = Vec<(String, Generative, GeneratorOptions)>;
@@ -58,7 +61,7 @@ impl Composer {
         let mut loaded = self.generators.lock().unwrap_or_else(PoisonError::into_inner);
         let names = || group.iter().map(|(name, ..)| name.clone());
         if let Some(held) = loaded.get(&key) {
-            let held: Option<Vec<_>> = held.iter().map(std::sync::Weak::upgrade).collect();
+            let held: Option<Vec<_>> = held.iter().map(Weak::upgrade).collect();
             if let Some(held) = held {
                 return Ok(names().zip(held).collect());
             }

@@ -171,6 +171,7 @@ pub(crate) fn bring(rows: &[Row], bringing: &Bringing, dir: &Path) -> Result<Bro
         seed: bringing.seed,
         parent: None,
         quantised: None,
+        device: None,
         created: bringing.created,
     };
     let artifact = scratch::place(|| write(dir, NewAdapted { manifest, weights }, bringing.existing))?;

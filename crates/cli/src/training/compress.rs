@@ -263,6 +263,7 @@ pub(crate) async fn write(subject: Subject, compressed: Compressed, writing: Wri
             compression: Some(compression),
             unlabelled: manifest.unlabelled.clone(),
             taught: manifest.taught.clone(),
+            device: manifest.device.clone(),
             created: writing.created,
         };
         let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);

@@ -87,14 +87,14 @@ fn fit(marked: Vec<Marked>, options: TrainOptions, dir: &Path, bar: &ProgressBar
     let most = network.max_tokens().min(options.max_tokens as usize);
     let options = TrainOptions { max_tokens: u32::try_from(most).unwrap_or(u32::MAX), ..options };
     let told = format!(
-        "extract {} {} {tuning:?} {most} {:?} {} {}",
-        material.data_hash, base.hash, options.method, options.seed.0, options.test_share
+        "extract {} {} {tuning:?} {most} {:?} {} {} {}",
+        material.data_hash, base.hash, options.method, options.seed.0, options.test_share, options.device
     );
     let checkpoint = checkpoint_path(dir, &told);
     let examples = material.examples(&Tokenizer::load(&installed.dir().join("tokenizer.json"), most)?, most)?;
     let (params, data) = (tuning.params.check()?, Data { train: &examples, held_out: &[] });
     let learn = |run: Run<'_>| params.fit(network, data, options.seed, run);
-    let learned = watched(bar, options.threads, Some(&checkpoint), learn)?;
+    let learned = watched(bar, (options.threads, options.device), Some(&checkpoint), learn)?;
 
     let files = learned.network.encoder_files()?;
     // From here on the encoder is the one that will serve.
@@ -122,6 +122,7 @@ fn fit(marked: Vec<Marked>, options: TrainOptions, dir: &Path, bar: &ProgressBar
         compression: None,
         unlabelled: None,
         taught: None,
+        device: options.device.noted(),
         created: options.created,
     };
     let artifact = artifact::write(dir, &fitted, provenance, options.existing)?;

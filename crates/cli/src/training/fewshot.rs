@@ -156,7 +156,7 @@ impl Trainer<'_> {
         let network = self.network()?;
         let data = Data { train: &texts.examples, held_out: &[] };
         let fit = |run: Run<'_>| params.fit(network, data, self.options.seed, run);
-        let fitted = watched(self.bar, self.options.threads, checkpoint, fit)?;
+        let fitted = watched(self.bar, (self.options.threads, self.options.device), checkpoint, fit)?;
         let path = path(&fitted.history);
         Ok((fitted.network, path))
     }

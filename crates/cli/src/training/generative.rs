@@ -17,6 +17,7 @@ use std::{
 };
 use understudy_adapt::{
     artifact::Existing,
+    device::Device,
     finetune::{Data, Record, Run},
     llama::{
         Agreement, Batch, Example, LlamaLora, LlamaNetwork, LlamaParams, NewAdapted, NewWeights, Pass, Weights, fit,
@@ -69,6 +70,8 @@ pub(crate) struct GenerativeOptions {
     pub(crate) seed: Seed,
     /// Threads; 0 uses all.
     pub(crate) threads: usize,
+    /// Where passes are computed.
+    pub(crate) device: Device,
     /// What to do with another artifact in the folder.
     pub(crate) existing: Existing,
     /// Now.
@@ -145,7 +148,7 @@ fn run(rows: &[Row], options: &GenerativeOptions, dir: &Path, bar: &ProgressBar)
     let checkpoint = checkpoint_path(dir, &told(&material, options, &installed_hash(&installed)?));
     let data = Data { train: &material.train, held_out: &material.stop };
     let learn = |run: Run<'_>| fit(&params, network, data, options.seed, run);
-    let trained = watched(bar, options.threads, Some(&checkpoint), learn)?;
+    let trained = watched(bar, (options.threads, options.device), Some(&checkpoint), learn)?;
     bar.set_message("measuring");
     let metrics = on_threads(options.threads, || measure(&trained.network, &material.test, options.seed))?;
     let adapter = trained.network.gguf_adapter(options.name.as_str())?;
@@ -182,6 +185,7 @@ fn run(rows: &[Row], options: &GenerativeOptions, dir: &Path, bar: &ProgressBar)
         seed: options.seed,
         parent: None,
         quantised: None,
+        device: options.device.noted(),
         created: options.created,
     };
     let peft = trained.network.peft_files(&options.base)?;
@@ -307,8 +311,9 @@ fn asking_why(mut messages: Vec<Message>) -> Vec<Message> {
 
 /// What tells this training from others.
 fn told(material: &Material, options: &GenerativeOptions, base: &str) -> String {
-    let GenerativeOptions { lora, params, system, max_tokens, test_share, seed, .. } = options;
-    format!("{} {base} {lora:?} {params:?} {system:?} {max_tokens} {test_share} {}", material.data_hash, seed.0)
+    let GenerativeOptions { lora, params, system, max_tokens, test_share, seed, device, .. } = options;
+    let data = &material.data_hash;
+    format!("{data} {base} {lora:?} {params:?} {system:?} {max_tokens} {test_share} {} {device}", seed.0)
 }
 
 /// Loss and right tokens of answers that training did not see, a mean over answers.

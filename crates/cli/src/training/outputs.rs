@@ -78,12 +78,12 @@ impl Learned {
         if options.method == Method::Head {
             return Ok(Self { network, files: BTreeMap::new(), path: Vec::new(), kept: 0, checkpoint: None });
         }
-        let TrainOptions { method, seed, test_share, max_tokens, windows, .. } = options;
-        let told = format!("{told} {tuning:?} {max_tokens} {windows} {method:?} {} {test_share}", seed.0);
+        let TrainOptions { method, seed, test_share, max_tokens, windows, device, .. } = options;
+        let told = format!("{told} {tuning:?} {max_tokens} {windows} {method:?} {} {test_share} {device}", seed.0);
         let at = checkpoint_path(dir, &told);
         let params = tuning.params.check()?;
         let fit = |run: Run<'_>| params.fit(network, data, *seed, run);
-        let fitted = watched(bar, options.threads, Some(&at), fit)?;
+        let fitted = watched(bar, (options.threads, options.device), Some(&at), fit)?;
         Ok(Self {
             files: fitted.network.encoder_files()?,
             kept: fitted.history.iter().position(|r| r.step == fitted.kept_step).unwrap_or_default(),
@@ -139,6 +139,7 @@ impl Learned {
             compression: None,
             unlabelled: None,
             taught: None,
+            device: options.device.noted(),
             created: options.created,
         };
         let artifact = artifact::write(dir, &fitted, provenance, options.existing)?;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use understudy_adapt::{
     compare::Change,
+    device::Device,
     encoder::{
         Example as Ids, Guide, GuideParams, HeadShape, Level, Network, NetworkOptions, Objective, Scope, Target,
     },
@@ -127,7 +128,7 @@ pub(crate) fn prune(
     let guide = Guide::new(teacher, followed(&kept.layers, &subject.folder)?, options.guide)?;
     let data = Data { train: &train, held_out: &[] };
     let fit = |run: Run<'_>| params.follow(student, &guide, data, options.seed, run);
-    let fitted = watched(bar, options.threads, Some(&checkpoint), fit)?;
+    let fitted = watched(bar, (options.threads, Device::Cpu), Some(&checkpoint), fit)?;
     let files = fitted.network.encoder_files()?;
     let recovered = staged(&files)?;
     let (weights, bias) = fitted.network.head();

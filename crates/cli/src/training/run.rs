@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 use understudy_adapt::{
+    device::Device,
     encoder::{Batch, Example, Network, Pass},
     finetune::{Checkpoints, Ended, Finetuned, Progress, Record, Run},
     head::PathStep,
@@ -39,7 +40,7 @@ pub(super) fn checkpoint_path(dir: &Path, told: &str) -> PathBuf {
 /// What `fit` fails with; `Internal` when it was stopped.
 pub(super) fn watched<N>(
     bar: &ProgressBar,
-    threads: usize,
+    (threads, device): (usize, Device),
     checkpoint: Option<&Path>,
     fit: impl FnOnce(Run<'_>) -> Result<Finetuned<N>>,
 ) -> Result<Finetuned<N>> {
@@ -53,7 +54,7 @@ pub(super) fn watched<N>(
         ControlFlow::Continue(())
     };
     let checkpoints = checkpoint.map(|path| Checkpoints { path, every: CHECKPOINT });
-    let done = fit(Run { clock: &clock, threads: cores(threads), progress: &mut progress, checkpoints })?;
+    let done = fit(Run { clock: &clock, threads: cores(threads), device, progress: &mut progress, checkpoints })?;
     if done.ended == Ended::Interrupted {
         return Err(Error::internal("train: it was stopped"));
     }

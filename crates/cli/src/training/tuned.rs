@@ -203,7 +203,8 @@ fn learn(
     on_threads(options.threads, start)?;
     let data = Data { train: &train, held_out: &held_out };
     let fit = |run: Run<'_>| params.fit(network, data, options.seed, run);
-    let Finetuned { network, history, kept_step, .. } = watched(bar, options.threads, Some(checkpoint), fit)?;
+    let Finetuned { network, history, kept_step, .. } =
+        watched(bar, (options.threads, options.device), Some(checkpoint), fit)?;
     let mut files = network.encoder_files()?;
     if options.method == Method::Lora {
         files.extend(adapter_files(&network, &options.base)?);

@@ -181,6 +181,7 @@ impl Whole {
                 seed: rows.seed,
                 parent: None,
                 quantised: None,
+                device: None,
                 created,
             },
         };

@@ -201,3 +201,19 @@ fn shares_and_reasons_are_said_and_learned_and_leave_the_same_kind_of_model() {
         assert!(said.code != 0 && said.err.contains(says), "{}", said.err);
     }
 }
+
+#[test]
+fn a_device_that_this_build_does_not_know_is_refused_with_the_way_to_get_it() {
+    let folder = folder();
+    let rows = "{\"text\":\"a\",\"label\":\"x\"}\n{\"text\":\"b\",\"label\":\"y\"}\n".repeat(10);
+    fs::write(folder.path().join("rows.jsonl"), rows).expect("written");
+    let args = ["adapt", "finetune", "--method", "full", "--data", "rows.jsonl", "--out", "model", "--device"];
+    for (device, code, says) in
+        [("cuda:1", 64, "--features cuda"), ("metal", 64, "--features metal"), ("gpu", 2, "auto")]
+    {
+        let said = run(folder.path(), &[&args[..], &[device]].concat());
+        assert_eq!(said.code, code, "{}", said.err);
+        assert!(said.err.contains(says), "{}", said.err);
+        assert!(!folder.path().join("model").exists());
+    }
+}

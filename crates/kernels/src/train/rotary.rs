@@ -46,6 +46,12 @@ impl Rotary {
         Self { half, table }
     }
 
+    /// For each position, half a head's cosines and then its sines.
+    #[must_use]
+    pub fn table(&self) -> &[f32] {
+        &self.table
+    }
+
     /// Positions it knows.
     #[must_use]
     pub fn positions(&self) -> usize {

@@ -232,6 +232,9 @@ pub struct Manifest {
     /// SHA-256 over what a teacher said beside the labels, where it learned from that too: how likely each label is, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taught: Option<String>,
+    /// The device that it was trained on, where that was no CPU: another run there may round otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// When it was written. Not part of the hash.
     pub created: Timestamp,
 }

@@ -32,6 +32,7 @@ pub(super) async fn run(file: &Path, args: &FinetuneArgs, context: &Context) -> 
         Some(Method::Head) => training::Method::Head,
         Some(Method::Words | Method::Fewshot) => training::Method::Words,
     };
+    options.device = args.device();
     options.tuning = Some(overridden(Tuning::for_extraction(options.method), args));
     if args.name.is_none() {
         options.name = understudy_core::ModelName::new(

@@ -14,7 +14,7 @@ use clap::{Args, ValueEnum};
 pub(super) use fitting::Learns;
 use serde_json::json;
 use std::path::{Path, PathBuf};
-use understudy_adapt::{artifact::Existing, rejection};
+use understudy_adapt::{artifact::Existing, device::Device, rejection};
 use understudy_core::{Clock, Error, ModelName, Result, Seed, TaskName, Timestamp};
 use understudy_model::artifact::MOST_WINDOWS;
 use understudy_store::{Store, StoreOptions};
@@ -121,6 +121,10 @@ pub(crate) struct FinetuneArgs {
     /// Threads of the encoder; 0 uses all
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(super) threads: usize,
+    /// Where it is computed, if it is trained in steps: `cpu`, `cuda` or `metal` (with a number: `cuda:1`), `auto` [default:
+    /// auto, the GPU that this build is for, else the CPU]
+    #[arg(long, value_name = "DEVICE")]
+    pub(super) device: Option<Device>,
     /// Replace another artifact in the folder
     #[arg(long)]
     pub(super) force: bool,
@@ -144,6 +148,11 @@ impl FinetuneArgs {
     /// The folder of the new model, where the user named one.
     pub(super) fn out(&self) -> Option<&Path> {
         self.out.as_deref()
+    }
+
+    /// Where training in steps is computed.
+    pub(super) fn device(&self) -> Device {
+        self.device.unwrap_or_else(Device::best)
     }
 }
 
@@ -223,6 +232,7 @@ pub(super) fn options(args: &FinetuneArgs, context: &Context, created: Timestamp
         test_share: args.test_share,
         seed: Seed(args.seed),
         threads: args.threads,
+        device: if tuning(args).is_some() { args.device() } else { Device::Cpu },
         existing: if args.force { Existing::Replace } else { Existing::Keep },
         created,
         ..TrainOptions::default()

@@ -83,6 +83,7 @@ fn options(args: &FinetuneArgs, context: &Context) -> GenerativeOptions {
         test_share: args.test_share,
         seed: Seed(args.seed),
         threads: args.threads,
+        device: args.device(),
         existing: if args.force { Existing::Replace } else { Existing::Keep },
         created: SystemClock::new().now(),
     }

@@ -40,7 +40,7 @@ struct Choosy {
     is_for: &'static str,
 }
 
-const CHOOSY: [Choosy; 14] = [
+const CHOOSY: [Choosy; 15] = [
     Choosy {
         flag: "soft",
         given: |args| args.soft.as_deref().is_some_and(|field| field != NONE),
@@ -103,6 +103,7 @@ const CHOOSY: [Choosy; 14] = [
     Choosy { flag: "rate", given: |args| args.rate.is_some(), takes: in_steps, is_for: IN_STEPS },
     Choosy { flag: "batch", given: |args| args.batch.is_some(), takes: in_steps, is_for: IN_STEPS },
     Choosy { flag: "minutes", given: |args| args.minutes.is_some(), takes: in_steps, is_for: IN_STEPS },
+    Choosy { flag: "device", given: |args| args.device.is_some(), takes: in_steps, is_for: IN_STEPS },
     Choosy {
         flag: "rank",
         given: |args| args.rank.is_some(),
@@ -159,6 +160,8 @@ mod tests {
             (Label, "", None),
             (Label, "--epochs 3", Some("epochs")),
             (Label, "--method words --minutes 3", Some("minutes")),
+            (Label, "--device cpu", Some("device")),
+            (Number, "--method lora --device cuda:1", None),
             (Label, "--method full --epochs 3 --rate 1e-4 --batch 8 --minutes 1 --patience 1", None),
             (Label, "--method full --rank 4", Some("rank")),
             (Label, "--method lora --rank 4", None),

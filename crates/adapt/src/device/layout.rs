@@ -1,44 +1,43 @@
-//! Windows of a batch side by side, each padded to the longest: the shape that a device wants. What is dropped is decided by
+//! Texts (or windows of them) of a batch side by side, each padded to the longest: the shape that a device wants. What is dropped is decided by
 //! places in the batch as it lies end to end.
 
-use crate::encoder::Batch;
 use rayon::prelude::*;
 use understudy_kernels::train::Dropout;
 
 /// How a batch lies.
 #[derive(Debug)]
-pub(super) struct Layout {
-    pub(super) windows: usize,
+pub(crate) struct Layout {
+    pub(crate) windows: usize,
     /// Tokens of the longest window: the columns of each.
-    pub(super) longest: usize,
-    pub(super) lengths: Vec<usize>,
+    pub(crate) longest: usize,
+    pub(crate) lengths: Vec<usize>,
     /// Of each token of the batch, its place among the padded ones.
-    pub(super) rows: Vec<u32>,
+    pub(crate) rows: Vec<u32>,
 }
 
 impl Layout {
     #[expect(clippy::cast_possible_truncation, reason = "a batch has fewer than 2³² tokens")]
-    pub(super) fn of(batch: &Batch<'_>) -> Self {
-        let (windows, longest) = (batch.lengths.len(), batch.lengths.iter().copied().max().unwrap_or(0));
-        let rows = batch.lengths.iter().enumerate();
+    pub(crate) fn of(lengths: &[usize]) -> Self {
+        let (windows, longest) = (lengths.len(), lengths.iter().copied().max().unwrap_or(0));
+        let rows = lengths.iter().enumerate();
         let rows = rows.flat_map(|(window, n)| (0..*n).map(move |i| (window * longest + i) as u32)).collect();
-        Self { windows, longest, lengths: batch.lengths.clone(), rows }
+        Self { windows, longest, lengths: lengths.to_vec(), rows }
     }
 
     /// Rows with padding.
-    pub(super) fn padded(&self) -> usize {
+    pub(crate) fn padded(&self) -> usize {
         self.windows * self.longest
     }
 
     /// Numbers of the batch's tokens, with 0 in the padding.
-    pub(super) fn pad(&self, values: impl Iterator<Item = u32>) -> Vec<u32> {
+    pub(crate) fn pad(&self, values: impl Iterator<Item = u32>) -> Vec<u32> {
         let mut padded = vec![0; self.padded()];
         self.rows.iter().zip(values).for_each(|(row, value)| padded[*row as usize] = value);
         padded
     }
 
     /// What is added to the scores of keys: nothing, or so much for padding that its probability is zero.
-    pub(super) fn keys(&self) -> Vec<f32> {
+    pub(crate) fn keys(&self) -> Vec<f32> {
         let mut keys = vec![-1e30; self.padded()];
         self.rows.iter().for_each(|row| keys[*row as usize] = 0.0);
         keys
@@ -46,7 +45,7 @@ impl Layout {
 
     /// The factors of a dropout of states, rows of `width`.
     #[expect(clippy::cast_possible_truncation, reason = "an activation has fewer than 2³² numbers")]
-    pub(super) fn states(&self, dropout: Dropout, width: usize) -> Vec<f32> {
+    pub(crate) fn states(&self, dropout: Dropout, width: usize) -> Vec<f32> {
         let mut factors = vec![0.0; self.padded() * width];
         let firsts: Vec<usize> = self.firsts(|n| n * width);
         factors.par_chunks_mut(self.longest * width).zip(&firsts).zip(&self.lengths).for_each(|((part, first), n)| {
@@ -58,7 +57,7 @@ impl Layout {
 
     /// The factors of a dropout of attention's probabilities: windows × heads × queries × keys.
     #[expect(clippy::cast_possible_truncation, reason = "an activation has fewer than 2³² numbers")]
-    pub(super) fn probabilities(&self, dropout: Dropout, heads: usize) -> Vec<f32> {
+    pub(crate) fn probabilities(&self, dropout: Dropout, heads: usize) -> Vec<f32> {
         let square = self.longest * self.longest;
         let mut factors = vec![0.0; self.windows * heads * square];
         let firsts: Vec<usize> = self.firsts(|n| heads * n * n);

@@ -1,23 +1,23 @@
-//! Where an encoder's layers are computed while it is trained: by the kernels here, or on a device that candle knows.
+//! Where networks are computed while they are trained: by the kernels here, or on a device that candle knows.
 //!
-//! Only the layers move. Their states come back to the head, the losses and the optimiser, which are the same for all
-//! devices; and what is dropped is decided by the same hash. So one run differs from another device's by rounding alone.
+//! Only the passes move. Data, dropout (by the same hash), optimiser, checkpoints and artifacts are the same for all devices,
+//! so that runs on two of them differ by rounding alone; but rounding they do, and only the CPU's is the same every time.
 
-#[cfg(feature = "candle")]
-mod layers;
 #[cfg(feature = "candle")]
 mod layout;
-#[cfg(all(test, feature = "candle"))]
-mod tests;
+#[cfg(feature = "candle")]
+mod store;
 
 #[cfg(feature = "candle")]
-pub(crate) use layers::Elsewhere;
+pub(crate) use layout::Layout;
+#[cfg(feature = "candle")]
+pub(crate) use store::{Store, softmax};
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 use understudy_core::{Error, Result};
 
-/// Where layers are computed.
+/// Where passes are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Device {
@@ -43,6 +43,12 @@ impl Device {
         } else {
             Self::Cpu
         }
+    }
+
+    /// What an artifact says of it; `None` for the CPU, whose numbers are the same every time.
+    #[must_use]
+    pub fn noted(self) -> Option<String> {
+        (self != Self::Cpu).then(|| self.to_string())
     }
 
     /// Says why this build cannot compute there.
@@ -94,37 +100,8 @@ impl FromStr for Device {
     }
 }
 
-/// In builds without candle there is nowhere else, and nothing of this type.
-#[cfg(not(feature = "candle"))]
-pub(crate) enum Elsewhere {}
-
-#[cfg(not(feature = "candle"))]
-mod nowhere {
-    use super::{Device, Elsewhere};
-    use crate::encoder::{Batch, Gradients, Network, Noise};
-    use understudy_core::{Error, Result};
-
-    impl Elsewhere {
-        pub(crate) fn open(device: Device) -> Result<Option<Self>> {
-            device.check().map(|()| None)
-        }
-
-        pub(crate) fn encode(&mut self, _: &Network, _: &Batch<'_>, _: Option<&Noise>, _: &mut Vec<f32>) {
-            match *self {}
-        }
-
-        pub(crate) fn backward(&mut self, _: &Network, _: &[f32], _: &mut Gradients) {
-            match *self {}
-        }
-
-        pub(crate) fn trouble(&mut self) -> Option<Error> {
-            match *self {}
-        }
-    }
-}
-
 #[cfg(test)]
-mod names {
+mod tests {
     use super::*;
 
     #[test]

@@ -1,75 +1,40 @@
 //! The layers in candle's operations. Norms and softmax are put together from operations that have a gradient: candle's own
-//! have none and do not say so, which is why a trained parameter without one is an error.
+//! have none.
 
-use super::Device;
-use super::layout::Layout;
+use crate::device::{Device, Layout, Store, softmax};
 use crate::encoder::body::{Dense, Norm};
-use crate::encoder::forward::site;
-use crate::encoder::{Batch, Gradients, Network, Noise, Parameter};
-use candle_core::{D, Device as Candle, Result as CandleResult, Tensor, Var};
+use crate::encoder::forward::{Layers, site};
+use crate::encoder::{Batch, Gradients, Network, Noise};
+use candle_core::{D, Result as CandleResult, Tensor};
 use understudy_core::{Error, Result};
 use understudy_kernels::train::Dropout;
 use understudy_model::encoder::names::relative_bucket;
 
-/// An encoder's parameters on a device, and what its last pass left for the way back.
+/// An encoder's layers on a device, and what its last pass left for the way back.
 pub(crate) struct Elsewhere {
-    name: Device,
-    device: Candle,
-    /// By parameter; none for those of the head.
-    held: Vec<Option<Held>>,
-    /// Which state of the network they are of.
-    version: Option<u64>,
+    store: Store,
     /// The states of the last pass.
     states: Option<Tensor>,
-    failed: Option<Error>,
-}
-
-enum Held {
-    Frozen(Tensor),
-    Trained(Var),
-}
-
-impl Held {
-    fn tensor(&self) -> &Tensor {
-        match self {
-            Self::Frozen(tensor) => tensor,
-            Self::Trained(variable) => variable.as_tensor(),
-        }
-    }
 }
 
 impl Elsewhere {
     /// Opens a device; `None` for the kernels here.
     ///
     /// # Errors
-    /// `Invalid` when this build has no such device, `Unavailable` when there is none.
+    /// As [`Store::open`].
     pub(crate) fn open(name: Device) -> Result<Option<Self>> {
-        name.check()?;
-        let device = match name {
-            Device::Cpu => return Ok(None),
-            Device::Candle => Ok(Candle::Cpu),
-            Device::Cuda(n) => Candle::new_cuda(n),
-            Device::Metal(n) => Candle::new_metal(n),
-        };
-        let device = device.map_err(|e| {
-            Error::unavailable(format!(
-                "train on `{name}`: {e}; is there such a device, with its driver? `cpu` needs none"
-            ))
-        })?;
-        Ok(Some(Self { name, device, held: Vec::new(), version: None, states: None, failed: None }))
+        Ok(Store::open(name)?.map(|store| Self { store, states: None }))
     }
+}
 
-    /// The states of all tokens. Where the device fails they are no numbers, and [`Self::trouble`] says why.
-    pub(crate) fn encode(
-        &mut self,
-        network: &Network,
-        batch: &Batch<'_>,
-        noise: Option<&Noise>,
-        states: &mut Vec<f32>,
-    ) {
+impl Layers for Elsewhere {
+    fn encode(&mut self, network: &Network, batch: &Batch<'_>, noise: Option<&Noise>, states: &mut Vec<f32>) {
         self.states = None;
-        let done = self.bring(network).and_then(|()| {
-            let found = Forward { on: self, network, layout: Layout::of(batch) }.run(batch, noise)?;
+        // The head stays here.
+        let layers = network.layers();
+        let brought = self.store.bring(&network.parameters, network.version, |p| p.depth() <= layers);
+        let done = brought.and_then(|()| {
+            let found = Forward { on: &self.store, network, layout: Layout::of(&batch.lengths) }.run(batch, noise)?;
             let numbers = found.flatten_all()?.to_vec1::<f32>()?;
             Ok((found, numbers))
         });
@@ -79,86 +44,27 @@ impl Elsewhere {
                 *states = numbers;
             }
             Err(e) => {
-                self.fail(&e);
+                self.store.fail(&e);
                 states.clear();
                 states.resize(batch.ids.len() * network.width(), f32::NAN);
             }
         }
     }
 
-    /// Adds what a gradient of the last pass's states makes of every trained parameter.
-    pub(crate) fn backward(&mut self, network: &Network, grad: &[f32], gradients: &mut Gradients) {
+    fn backward(&mut self, network: &Network, grad: &[f32], gradients: &mut Gradients) {
         let Some(states) = self.states.take() else { return };
-        let done = (|| {
-            let grad = Tensor::from_slice(grad, states.shape(), &self.device)?;
-            let found = (states * grad)?.sum_all()?.backward()?;
-            for (index, held) in self.held.iter().enumerate() {
-                let Some(Held::Trained(variable)) = held else { continue };
-                let Some(of) = found.get(variable) else {
-                    let name = &network.parameters[index].names[0];
-                    return Err(candle_core::Error::msg(format!("parameter {name} got no gradient")));
-                };
-                let of = of.flatten_all()?.to_vec1::<f32>()?;
-                gradients.sum(index).iter_mut().zip(of).for_each(|(sum, g)| *sum += g);
-            }
-            Ok(())
-        })();
-        done.unwrap_or_else(|e| self.fail(&e));
+        let grad = Tensor::from_slice(grad, states.shape(), &self.store.device);
+        let done = grad.and_then(|grad| self.store.backward((&states, &grad), &network.parameters, gradients));
+        done.unwrap_or_else(|e| self.store.fail(&e));
     }
 
-    /// What went wrong since this was asked last.
-    pub(crate) fn trouble(&mut self) -> Option<Error> {
-        self.failed.take()
+    fn trouble(&mut self) -> Option<Error> {
+        self.store.trouble()
     }
-
-    fn fail(&mut self, e: &candle_core::Error) {
-        // Without the trace: the first line says what failed.
-        let what = e.to_string();
-        let what = what.lines().next().unwrap_or_default();
-        let remedy = "with too little memory, take a smaller --batch or --max-tokens";
-        self.failed.get_or_insert_with(|| Error::internal(format!("compute on `{}`: {what}; {remedy}", self.name)));
-    }
-
-    /// Brings over what changed since the last pass: all at first, then what is trained.
-    fn bring(&mut self, network: &Network) -> CandleResult<()> {
-        if self.version == Some(network.version) {
-            return Ok(());
-        }
-        let body = network.layers() + 1;
-        if self.version.is_none() {
-            let hold = |p: &Parameter| -> CandleResult<Option<Held>> {
-                if p.depth() >= body {
-                    return Ok(None);
-                }
-                let tensor = Tensor::from_slice(p.values(), shape(p), &self.device)?;
-                Ok(Some(if p.trained() { Held::Trained(Var::from_tensor(&tensor)?) } else { Held::Frozen(tensor) }))
-            };
-            self.held = network.parameters.iter().map(hold).collect::<CandleResult<_>>()?;
-        } else {
-            for (held, p) in self.held.iter().zip(&network.parameters) {
-                if let Some(Held::Trained(variable)) = held {
-                    variable.set(&Tensor::from_slice(p.values(), shape(p), &self.device)?)?;
-                }
-            }
-        }
-        self.version = Some(network.version);
-        Ok(())
-    }
-
-    fn tensor(&self, index: usize) -> &Tensor {
-        self.held[index].as_ref().expect("a parameter of the body").tensor()
-    }
-}
-
-/// The shape of a parameter as one tensor: its parts are rows of it.
-fn shape(p: &Parameter) -> Vec<usize> {
-    let mut shape = p.shape().to_vec();
-    shape[0] *= p.names().len();
-    shape
 }
 
 struct Forward<'a> {
-    on: &'a Elsewhere,
+    on: &'a Store,
     network: &'a Network,
     layout: Layout,
 }
@@ -242,9 +148,7 @@ impl Forward<'_> {
         };
         let (queries, keys, values) = (part(0)?, part(1)?, part(2)?);
         let scores = (queries.matmul(&keys.t()?)? / (wide as f64).sqrt())?.broadcast_add(bias)?;
-        let most = scores.max_keepdim(D::Minus1)?.detach();
-        let powers = scores.broadcast_sub(&most)?.exp()?;
-        let mut weights = powers.broadcast_div(&powers.sum_keepdim(D::Minus1)?)?;
+        let mut weights = softmax(&scores)?;
         if let Some(dropout) = dropout {
             let factors = self.layout.probabilities(dropout, heads);
             weights = (&weights * Tensor::from_vec(factors, weights.shape(), &self.on.device)?)?;

@@ -1,7 +1,7 @@
 //! What a device computes beside what the kernels compute: states, losses and the gradient of every parameter, on small
 //! models of every architecture with dropout, and a whole run.
 
-use super::Device;
+use crate::device::Device;
 use crate::encoder::tests::fixture;
 use crate::encoder::{
     Batch, Example, Gradients, HeadShape, Level, LoraParams, LoraTarget, Network, NetworkOptions, Noise, Objective,
