@@ -11,6 +11,7 @@ use std::{
 };
 use understudy_core::Result;
 use understudy_model::{
+    artifact::MANIFEST,
     catalogue::Kind,
     generate::{EngineOptions, Generator, GeneratorOptions},
     installed,
@@ -76,8 +77,10 @@ impl Composer {
 
 /// What a name stands for; `None` when it is no generative model.
 fn generative(local: &Local, config: &Config) -> Result<Option<Generative>> {
-    let of_folder = Generative::of_folder(&config.base.join(&local.model), &config.models_dir)?;
-    if of_folder.is_some() {
+    let folder = config.base.join(&local.model);
+    let of_folder = Generative::of_folder(&folder, &config.models_dir)?;
+    // An artifact of another kind is none, and its path is not the name of an installed model.
+    if of_folder.is_some() || folder.join(MANIFEST).exists() {
         return Ok(of_folder);
     }
     match installed::find(&config.models_dir, &local.model)? {

@@ -161,6 +161,7 @@ pub(super) async fn run(args: FinetuneArgs, context: &Context) -> Result<()> {
     if !(args.rationale_weight.is_finite() && args.rationale_weight > 0.0) {
         return Err(Error::invalid("learn from reasons: --rationale-weight is a positive number"));
     }
+    args.device().check()?;
     if let (Some(file), Some("extract")) = (&args.data, args.task.as_deref()) {
         fitting::check(&args, Learns::Spans)?;
         return extract::run(file, &args, context).await;
