@@ -1,7 +1,7 @@
 //! Whose turn it is among adapters that share a context.
 
-/// Steps in a row for one adapter while another has work. Changing it makes llama.cpp plan its buffers anew, which took
-/// a seventh of a step's time on SmolLM2-135M; a turn of eight makes little of that and lets nobody wait long.
+/// Steps in a row for one adapter while another has work. Changing it makes llama.cpp plan its buffers anew; a turn of several
+/// steps makes little of that and still lets nobody wait long.
 const STEPS: usize = 8;
 
 /// Round robin over the adapters that have work.
