@@ -24,7 +24,7 @@ pub(super) async fn measure(base: &Path, threads: usize, tokens: u32, rounds: us
     println!("{:>8}  {:>10}  {:>10}  {:>6}  {:>10}  {:>10}", "adapters", "one engine", "own", "ratio", "MB", "MB own");
     let mut rows = Vec::new();
     for adapters in ADAPTERS {
-        let options = |i: usize, sequences: usize| {
+        let options = |i: usize, sequences: usize, threads: usize| {
             // Two names with one file would share an adapter.
             let own = folder.path().join(format!("adapter-{i}.gguf"));
             std::fs::copy(&file, &own).map_err(failed)?;
@@ -38,13 +38,14 @@ pub(super) async fn measure(base: &Path, threads: usize, tokens: u32, rounds: us
             Ok(options)
         };
         let before = own_memory();
-        let all: Vec<GeneratorOptions> = (0..adapters).map(|i| options(i, REQUESTS)).collect::<Result<_>>()?;
+        let all: Vec<GeneratorOptions> = (0..adapters).map(|i| options(i, REQUESTS, threads)).collect::<Result<_>>()?;
         let shared = Generator::load_all(base, all)?;
         answer(&shared, 0, tokens).await?;
         let memory = own_memory() - before;
-        let own: Vec<Generator> = (0..adapters)
-            .map(|i| Generator::load(base, options(i, REQUESTS.div_ceil(adapters))?))
-            .collect::<Result<_>>()?;
+        // More threads than cores stand in each other's way for minutes.
+        let (sequences, each) = (REQUESTS.div_ceil(adapters), (threads / adapters).max(1));
+        let own: Vec<Generator> =
+            (0..adapters).map(|i| Generator::load(base, options(i, sequences, each)?)).collect::<Result<_>>()?;
         answer(&own, 0, tokens).await?;
         let memory_own = own_memory() - before - memory;
         let mut rates: [Vec<f64>; 2] = Default::default();
