@@ -199,7 +199,7 @@ impl Learner for Encoder<'_> {
         let params = serde_json::to_string(self.params)
             .map_err(|e| Error::internal(format!("write training parameters: {e}")))?;
         let guide = self.guide.map(Guide::fingerprint).unwrap_or_default();
-        let device = if self.device == Device::Cpu { String::new() } else { format!(" on {}", self.device) };
+        let device = self.device.noted().unwrap_or_default();
         let second = self.network.second_weight().map_or_else(String::new, |weight| format!(" second {weight}"));
         Ok(format!("{params} {guide} {} {}{second}{device}", self.network.digest(|_| true), self.network.hash()))
     }

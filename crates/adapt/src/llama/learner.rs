@@ -122,7 +122,7 @@ impl Learner for Generative<'_> {
             hash.update(&bytes);
         }
         let adapters = understudy_core::hash::hex(&hash.finalize());
-        let device = if self.device == Device::Cpu { String::new() } else { format!(" on {}", self.device) };
+        let device = self.device.noted().unwrap_or_default();
         Ok(format!("{params} {} {adapters}{device}", self.network.base_hash()))
     }
 
