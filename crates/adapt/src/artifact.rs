@@ -6,10 +6,10 @@ use crate::{
 };
 use safetensors::tensor::{Dtype as TensorType, TensorView};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
-    io::Write,
-    path::Path,
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
 };
 use understudy_core::{Error, ModelName, Result, Seed, TaskName, Timestamp, hash::sha256_hex};
 use understudy_dataset::Cleaned;
@@ -78,10 +78,81 @@ pub enum Existing {
     Replace,
 }
 
+/// Refuses a folder that no artifact is written to: one that is not empty and holds none. To be asked before training;
+/// whether an artifact that is there is another one is known only afterwards, by [`write()`].
+///
+/// # Errors
+/// `Invalid` when there is such a folder, `Data` when it cannot be read.
+pub fn check_place(dir: &Path) -> Result<()> {
+    occupied(dir).map(drop)
+}
+
+/// Whether the folder holds an artifact, in whatever state.
+fn occupied(dir: &Path) -> Result<bool> {
+    let full = match fs::read_dir(dir) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => false,
+        Err(e) => return Err(Error::data(format!("write artifact {}: {e}", dir.display()))),
+    };
+    if full && !dir.join(MANIFEST).exists() {
+        return Err(Error::invalid(format!(
+            "write artifact {}: the folder is not empty and holds no artifact; choose another one",
+            dir.display()
+        )));
+    }
+    Ok(full)
+}
+
+/// What is where an artifact is to be written.
+pub(crate) enum There<A> {
+    /// Nothing.
+    Nothing,
+    /// The same artifact.
+    Same(A),
+    /// Another one, which may be replaced.
+    Other,
+}
+
+/// Looks at what is in the way of an artifact. `read` reads one of its kind, `same` says whether that is it, and `about`
+/// gives its name and hash.
+///
+/// # Errors
+/// As [`write()`].
+pub(crate) fn there<A>(
+    dir: &Path,
+    existing: Existing,
+    read: impl FnOnce(&Path) -> Result<A>,
+    same: impl FnOnce(&A) -> bool,
+    about: impl FnOnce(&A) -> (&ModelName, &str),
+) -> Result<There<A>> {
+    if !occupied(dir)? {
+        return Ok(There::Nothing);
+    }
+    let old = match read(dir) {
+        Ok(old) if same(&old) => return Ok(There::Same(old)),
+        old => old,
+    };
+    if existing == Existing::Replace {
+        return Ok(There::Other);
+    }
+    let what = match &old {
+        Ok(old) => {
+            let (name, hash) = about(old);
+            format!("another one (`{name}`, {})", &hash[..16])
+        }
+        Err(e) => format!("one that is damaged or of another kind ({e})"),
+    };
+    Err(Error::invalid(format!(
+        "write artifact {}: it holds {what}; choose another folder or pass --force",
+        dir.display()
+    )))
+}
+
 /// Writes the artifact to `dir` and reads it back. An artifact of the same hash is left as it is.
 ///
-/// The files are written beside `dir`, synced, and moved in one step: whatever happens, `dir` holds a whole artifact
-/// or what it held before.
+/// The files are written beside `dir`, synced, and moved there: whatever fails, `dir` holds a whole artifact or what it
+/// held before. Where one takes the place of another, Linux exchanges them in one step; elsewhere a process that is killed
+/// between two renames leaves `dir` missing, and the old one beside it in `.artifact-old-…/old`.
 ///
 /// # Errors
 /// `Invalid` when `dir` holds another artifact (and `existing` is [`Existing::Keep`]) or anything else; `Data` when
@@ -90,48 +161,17 @@ pub fn write(dir: &Path, fitted: &FittedHead, mut provenance: Provenance, existi
     let files = std::mem::take(&mut provenance.files);
     let (manifest, head) = encode(fitted, provenance, &files)?;
     let new = Artifact::from_bytes(dir, &manifest, &head)?;
-    let failed = |e: std::io::Error| Error::data(format!("write artifact {}: {e}", dir.display()));
-    let occupied = match fs::read_dir(dir) {
-        Ok(mut entries) => entries.next().is_some(),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
-        Err(e) => return Err(failed(e)),
+    let same = |old: &Artifact| old.hash() == new.hash();
+    let occupied = match there(dir, existing, Artifact::read, same, |old| (&old.manifest().name, old.hash()))? {
+        There::Same(old) => return Ok(old),
+        There::Other => true,
+        There::Nothing => false,
     };
-    if occupied {
-        match (Artifact::read(dir), existing) {
-            (Ok(old), _) if old.hash() == new.hash() => return Ok(old),
-            (Ok(old), Existing::Keep) => {
-                return Err(Error::invalid(format!(
-                    "write artifact {}: it holds another one (`{}`, {}); choose another folder or pass --force",
-                    dir.display(),
-                    old.manifest().name,
-                    &old.hash()[..16]
-                )));
-            }
-            (Err(_), _) if !dir.join(MANIFEST).exists() => {
-                return Err(Error::invalid(format!(
-                    "write artifact {}: the folder is not empty and holds no artifact; choose another one",
-                    dir.display()
-                )));
-            }
-            (Err(e), Existing::Keep) => return Err(e.context("keep the artifact there (--force replaces it)")),
-            (_, Existing::Replace) => {}
-        }
-    }
     let card = card(new.manifest(), new.hash()).into_bytes();
     let own = [(HEAD, &head), (MANIFEST, &manifest), (CARD, &card)];
     let all = own.into_iter().chain(files.iter().map(|(file, bytes)| (file.as_str(), bytes)));
-    put_folder(dir, occupied, all.map(|(file, bytes)| (file, bytes.as_slice())))?;
+    put_folder(dir, occupied, all.map(|(file, bytes)| (file, Content::Bytes(bytes))))?;
     Artifact::read(dir)
-}
-
-/// Writes files to a new folder beside `dir`, syncs them, and moves it to `dir` in one step. With `occupied` it takes
-/// the place of what is there.
-pub(crate) fn put_folder<'a>(
-    dir: &Path,
-    occupied: bool,
-    files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
-) -> Result<()> {
-    put_folder_of(dir, occupied, files.into_iter().map(|(file, bytes)| (file, Content::Bytes(bytes))))
 }
 
 /// What a file of a folder holds.
@@ -139,55 +179,90 @@ pub(crate) enum Content<'a> {
     Bytes(&'a [u8]),
     /// What another file holds.
     Copy(&'a Path),
+    /// What is written piece by piece.
+    Made(&'a dyn Fn(&mut dyn Write) -> io::Result<()>),
 }
 
-/// The same with files that are too large for memory.
-pub(crate) fn put_folder_of<'a>(
+/// Writes files to a new folder beside `dir`, syncs them, and moves it to `dir`. With `occupied` it takes the place of what
+/// is there.
+pub(crate) fn put_folder<'a>(
     dir: &Path,
     occupied: bool,
     files: impl IntoIterator<Item = (&'a str, Content<'a>)>,
 ) -> Result<()> {
-    let failed = |e: std::io::Error| Error::data(format!("write artifact {}: {e}", dir.display()));
+    let failed = failure(dir);
     let parent = match dir.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     fs::create_dir_all(parent).map_err(failed)?;
     let new_dir = tempfile::Builder::new().prefix(".artifact-").tempdir_in(parent).map_err(failed)?;
+    let mut folders = BTreeSet::from([new_dir.path().to_owned()]);
     for (file, content) in files {
         let path = new_dir.path().join(file);
-        // A file in a folder of its own (`1_Pooling/config.json`): the folder's name must be durable too.
-        if let Some(folder) = path.parent().filter(|folder| *folder != new_dir.path()) {
+        // A file may be in a folder of its own (`1_Pooling/config.json`).
+        if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(failed)?;
-            readable_by_others(folder).map_err(failed)?;
-            sync_dir(folder).map_err(failed)?;
+            folders.extend(folder.ancestors().take_while(|at| *at != new_dir.path()).map(PathBuf::from));
         }
         let mut file = File::create(path).map_err(failed)?;
         let written = match content {
             Content::Bytes(bytes) => file.write_all(bytes),
-            Content::Copy(from) => File::open(from).and_then(|mut from| std::io::copy(&mut from, &mut file)).map(drop),
+            Content::Copy(from) => File::open(from).and_then(|mut from| io::copy(&mut from, &mut file)).map(drop),
+            Content::Made(write) => {
+                let mut to = BufWriter::with_capacity(1 << 20, &file);
+                write(&mut to).and_then(|()| to.flush())
+            }
         };
         written.and_then(|()| file.sync_all()).map_err(failed)?;
     }
-    readable_by_others(new_dir.path()).map_err(failed)?;
-    sync_dir(new_dir.path()).map_err(failed)?;
-    let aside = if occupied {
-        // A folder cannot replace one that is not empty: the old one steps aside first.
-        let aside = tempfile::Builder::new().prefix(".artifact-old-").tempdir_in(parent).map_err(failed)?;
-        fs::rename(dir, aside.path().join("old")).map_err(failed)?;
-        Some(aside)
+    // Names become durable with the folder that has them: the innermost first, when all files are there.
+    for folder in folders.iter().rev() {
+        readable_by_others(folder).and_then(|()| sync_dir(folder)).map_err(failed)?;
+    }
+    if occupied {
+        replace(new_dir.path(), dir, parent)?;
     } else {
-        None
-    };
-    if let Err(e) = fs::rename(new_dir.path(), dir) {
-        if let Some(aside) = &aside {
-            fs::rename(aside.path().join("old"), dir).map_err(failed)?;
-        }
-        return Err(failed(e));
+        fs::rename(new_dir.path(), dir).and_then(|()| sync_dir(parent)).map_err(failed)?;
     }
     // It has moved away; nothing is left to delete.
     let _ = new_dir.keep();
-    sync_dir(parent).map_err(failed)
+    Ok(())
+}
+
+/// Moves the folder `new` to where `dir` is; both are in `parent`. What was there is deleted once the new one is in place,
+/// and not before.
+fn replace(new: &Path, dir: &Path, parent: &Path) -> Result<()> {
+    let failed = failure(dir);
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        if renameat_with(CWD, new, CWD, dir, RenameFlags::EXCHANGE).is_ok() {
+            sync_dir(parent).map_err(failed)?;
+            // This is the old one now.
+            drop(fs::remove_dir_all(new));
+            return Ok(());
+        }
+    }
+    // A folder cannot replace one that is not empty: the old one steps aside first.
+    let aside = tempfile::Builder::new().prefix(".artifact-old-").tempdir_in(parent).map_err(failed)?;
+    let old = aside.path().join("old");
+    fs::rename(dir, &old).map_err(failed)?;
+    let aside = aside.keep();
+    if let Err(e) = fs::rename(new, dir) {
+        fs::rename(&old, dir)
+            .map_err(|_| Error::data(format!("write {}: {e}; what it held is now {}", dir.display(), old.display())))?;
+        drop(fs::remove_dir(aside));
+        return Err(failed(e));
+    }
+    sync_dir(parent).map_err(failed)?;
+    // What cannot be deleted is in nobody's way.
+    drop(fs::remove_dir_all(aside));
+    Ok(())
+}
+
+fn failure(dir: &Path) -> impl Fn(io::Error) -> Error + Copy {
+    move |e| Error::data(format!("write {}: {e}", dir.display()))
 }
 
 fn encode(
@@ -243,24 +318,24 @@ fn encode(
 
 /// Temporary folders are private; a model is not.
 #[cfg(unix)]
-fn readable_by_others(dir: &Path) -> std::io::Result<()> {
+fn readable_by_others(dir: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
 }
 
 #[cfg(not(unix))]
-fn readable_by_others(_: &Path) -> std::io::Result<()> {
+fn readable_by_others(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
 /// Makes the names in a folder durable.
 #[cfg(unix)]
-fn sync_dir(dir: &Path) -> std::io::Result<()> {
+fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
 #[cfg(not(unix))]
-fn sync_dir(_: &Path) -> std::io::Result<()> {
+fn sync_dir(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
@@ -363,6 +438,34 @@ mod tests {
         fs::write(tmp.path().join("thesis.tex"), "precious").unwrap();
         let refused = write(tmp.path(), &fitted(1.0), provenance(5), Existing::Replace).unwrap_err().to_string();
         assert!(refused.contains("holds no artifact"), "{refused}");
+        assert_eq!(check_place(tmp.path()).unwrap_err().to_string(), refused);
         assert!(tmp.path().join("thesis.tex").exists());
+    }
+
+    #[test]
+    fn a_place_is_free_when_it_is_empty_or_holds_an_artifact_in_any_state() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join("triage");
+        check_place(&dir).unwrap();
+        assert!(!dir.exists(), "nothing is made");
+        write(&dir, &fitted(1.0), provenance(5), Existing::Keep).unwrap();
+        fs::write(dir.join(HEAD), "damaged").unwrap();
+        check_place(&dir).unwrap();
+        let refused = write(&dir, &fitted(1.0), provenance(5), Existing::Keep).unwrap_err().to_string();
+        assert!(refused.contains("damaged") && refused.contains("--force"), "{refused}");
+        write(&dir, &fitted(1.0), provenance(5), Existing::Replace).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_replaced_stays() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join("triage");
+        write(&dir, &fitted(1.0), provenance(5), Existing::Keep).unwrap();
+        assert!(replace(&tmp.path().join("missing"), &dir, tmp.path()).is_err());
+        let full = |_: &mut dyn Write| Err(io::Error::other("no space left"));
+        let files = [("a/b", Content::Bytes(b"b")), ("model", Content::Made(&full))];
+        assert!(put_folder(&dir, true, files).unwrap_err().to_string().contains("no space left"));
+        assert_eq!(Artifact::read(&dir).unwrap().head(), &fitted(1.0).head);
+        assert_eq!(fs::read_dir(tmp.path()).unwrap().count(), 1, "nothing else is left behind");
     }
 }

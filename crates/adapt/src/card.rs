@@ -140,6 +140,9 @@ fn write(text: &mut String, manifest: &Manifest, hash: &str) -> std::fmt::Result
             figure(&c.flips),
             figure(&c.kl)
         )?;
+        if c.candidates > 1 {
+            writeln!(text, "Picked among {} on the same texts: these are a little too good.", c.candidates)?;
+        }
     }
     writeln!(text, "\n## Limits\n")?;
     writeln!(
@@ -173,7 +176,7 @@ pub fn with_audit(card: &str, audit: &str) -> String {
 }
 
 /// Text that cannot leave its line or its cell.
-fn line(text: &str) -> String {
+pub(crate) fn line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || c == '|' || c == '`' { ' ' } else { c }).collect()
 }
 

@@ -65,19 +65,21 @@ pub(crate) fn cross_fit<E>(
     rule: Rule<'_>,
     mut fit_path: impl FnMut(&[usize], &[usize], &mut Show<'_>) -> Result<(), E>,
 ) -> Result<Chosen, E> {
-    let rounds = if labels.len() < rule.all_folds_below { FOLDS } else { 1 };
+    let alone = labels.len() >= rule.all_folds_below;
+    let folds = if alone { vec![best_fold(places)] } else { (0..FOLDS).collect() };
     let mut parts = Vec::new();
-    for fold in 0..rounds {
+    for fold in folds {
         let (out, rest): (Vec<usize>, Vec<usize>) = (0..labels.len()).partition(|&i| places[i].fold == fold);
         if out.is_empty() || rest.is_empty() {
             continue;
         }
-        let mut part = HeldOut {
-            labels: out.iter().map(|&i| labels[i]).collect(),
-            items: out.clone(),
-            uses: out.iter().map(|&i| places[i].held_out_for).collect(),
-            logits: Vec::new(),
-        };
+        let mut uses: Vec<Use> = out.iter().map(|&i| places[i].held_out_for).collect();
+        if alone && !uses.contains(&Use::Stop) {
+            // Regularisation that nothing chooses would be the strongest; without calibration the temperature is 1.
+            uses.fill(Use::Stop);
+        }
+        let labels = out.iter().map(|&i| labels[i]).collect();
+        let mut part = HeldOut { labels, items: out.clone(), uses, logits: Vec::new() };
         let (mut best, mut since) = (f64::INFINITY, 0);
         let mut show = |logits| {
             part.logits.push(logits);
@@ -85,7 +87,7 @@ pub(crate) fn cross_fit<E>(
             if n > 0 && loss >= best {
                 since += 1;
                 // One fold alone decides when it ends; with several, the sum over folds may turn later.
-                if rounds == 1 && since >= rule.patience {
+                if alone && since >= rule.patience {
                     return ControlFlow::Break(());
                 }
             } else {
@@ -97,6 +99,11 @@ pub(crate) fn cross_fit<E>(
         parts.push(part);
     }
     Ok(choose(&parts, rule.steps))
+}
+
+/// The fold to hold out where one is enough: the first with items that choose, or else the first there is.
+fn best_fold(places: &[Place]) -> usize {
+    places.iter().map(|place| (place.held_out_for != Use::Stop, place.fold)).min().map_or(0, |(_, fold)| fold)
 }
 
 /// The best step on the stop items, and the temperature on the calibration items.
@@ -155,5 +162,50 @@ impl HeldOut {
         let labels: Vec<usize> = chosen.iter().map(|&i| self.labels[i]).collect();
         let t = temperature::fit(&logits, &labels);
         (logits.iter().zip(&labels).map(|(row, &label)| temperature::log_loss(row, label, t)).sum(), chosen.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+
+    /// Chooses between two steps, the second of which is right about more items, and says what was held out.
+    fn chosen(places: &[(usize, Use)], all_folds_below: usize) -> (Chosen, Vec<Vec<usize>>) {
+        let places: Vec<Place> = places.iter().map(|&(fold, held_out_for)| Place { fold, held_out_for }).collect();
+        let labels: Vec<usize> = (0..places.len()).map(|i| i % 2).collect();
+        let rule = Rule { steps: &[1.0, 4.0], patience: 1, all_folds_below };
+        let mut held_out = Vec::new();
+        let chosen = cross_fit(&labels, &places, rule, |_, out, show| {
+            held_out.push(out.to_vec());
+            for sure in [-1.0, 1.0] {
+                let row = |&i: &usize| if labels[i] == 0 { vec![sure, 0.0] } else { vec![0.0, sure] };
+                if show(out.iter().map(row).collect()).is_break() {
+                    break;
+                }
+            }
+            Ok::<_, Infallible>(())
+        });
+        (chosen.unwrap_or_else(|never| match never {}), held_out)
+    }
+
+    #[test]
+    fn the_one_fold_that_is_held_out_is_the_first_that_can_choose() {
+        use Use::{Calibrate, Stop};
+        // The first fold, as long as it has an item that chooses.
+        let (first, held_out) = chosen(&[(0, Calibrate), (0, Stop), (1, Stop), (1, Stop)], 0);
+        assert_eq!((first.step, first.n_stop, first.n_calibrate, held_out), (1, 1, 1, vec![vec![0, 1]]));
+        // A first fold without one, and none at all.
+        let (second, held_out) = chosen(&[(0, Calibrate), (1, Calibrate), (2, Stop), (3, Stop)], 0);
+        assert_eq!((second.step, second.n_stop, held_out), (1, 1, vec![vec![2]]));
+        let (absent, held_out) = chosen(&[(3, Stop), (4, Stop), (3, Calibrate)], 0);
+        assert_eq!((absent.step, absent.n_stop, absent.n_calibrate, held_out), (1, 1, 1, vec![vec![0, 2]]));
+        // Nobody chooses: those that would calibrate do.
+        let (none, held_out) = chosen(&[(2, Calibrate), (2, Calibrate), (4, Calibrate)], 0);
+        assert_eq!((none.step, none.n_stop, none.n_calibrate, held_out), (1, 2, 0, vec![vec![0, 1]]));
+        assert!((none.temperature - 1.0).abs() < 1e-5);
+        // With all folds, every part keeps its use.
+        let (all, held_out) = chosen(&[(0, Calibrate), (1, Stop), (1, Calibrate)], usize::MAX);
+        assert_eq!((all.n_stop, all.n_calibrate, held_out), (1, 2, vec![vec![0], vec![1, 2]]));
     }
 }

@@ -25,7 +25,7 @@ pub(crate) use learner::{At, Judged, Learner};
 pub use optimiser::Optimiser;
 pub(crate) use optimiser::Pull;
 pub(crate) use pace::{Pace, at_least_zero, positive};
-pub use params::{CheckedFinetuneParams, FinetuneParams, balanced};
+pub use params::{CheckedFinetuneParams, FinetuneParams};
 pub use progress::{Checkpoints, Data, Ended, Finetuned, Progress, Record, Run};
 pub(crate) use run::train;
 pub use schedule::Schedule;

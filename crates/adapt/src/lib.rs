@@ -14,6 +14,7 @@ pub mod entities;
 pub mod finetune;
 pub mod head;
 pub mod llama;
+mod logits;
 mod lora;
 pub mod matrix;
 pub mod metrics;

@@ -39,7 +39,7 @@ pub use merge::Numbers;
 pub use network::LlamaNetwork;
 pub use params::{CheckedLlamaParams, LlamaParams};
 pub use pass::Pass;
-pub use tokenizer::{same_tokens, same_tokens_as, write_tokenizer};
+pub use tokenizer::{same_tokens, same_tokens_as, tokenizer_files, write_tokenizer};
 pub use weights::Weights;
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use understudy_core::{Error, Result, Seed, hash::unit_interval};
-use understudy_dataset::{Example, text_hash};
+use understudy_dataset::{Example, Learned, text_hash};
 
 /// Parts of the learning examples that can be held out in turn.
 pub const FOLDS: usize = 5;
@@ -48,6 +48,23 @@ pub fn split(examples: &[Example], test_share: f64, seed: Seed) -> Result<Split>
     if !(0.0..=0.9).contains(&test_share) {
         return Err(Error::invalid(format!("split dataset: a test share of {test_share} is not in [0, 0.9]")));
     }
+    split_by(examples, seed, |_, draw| draw < test_share)
+}
+
+/// The same for a training that goes on from another one: what that one did not see is kept for the metrics. Where it saw
+/// nothing of it, as [`split`].
+///
+/// # Errors
+/// As [`split`].
+pub fn split_further(examples: &[Example], before: &Learned, test_share: f64, seed: Seed) -> Result<Split> {
+    if !examples.iter().any(|example| before.has(&text_hash(&example.text))) {
+        return split(examples, test_share, seed);
+    }
+    split_by(examples, seed, |hash, _| !before.has(hash))
+}
+
+/// Splits by what is said of each text's hash and a draw in [0, 1) that depends on it.
+fn split_by(examples: &[Example], seed: Seed, tests: impl Fn(&str, f64) -> bool) -> Result<Split> {
     if examples.is_empty() {
         return Err(Error::data("split dataset: it has no examples"));
     }
@@ -69,13 +86,13 @@ pub fn split(examples: &[Example], test_share: f64, seed: Seed) -> Result<Split>
         )));
     }
     let hashes: Vec<String> = examples.iter().map(|example| text_hash(&example.text)).collect();
-    let draw = |part: &str, index: usize| unit_interval(&format!("{}:{}", seed.derive(part).0, hashes[index]));
-    let mut is_test: Vec<bool> = (0..examples.len()).map(|i| draw("test", i) < test_share).collect();
+    let draw = |index: usize| unit_interval(&format!("{}:{}", seed.derive("test").0, hashes[index]));
+    let mut is_test: Vec<bool> = (0..examples.len()).map(|i| tests(&hashes[i], draw(i))).collect();
     for rows in by_label.values() {
         if rows.iter().all(|&i| is_test[i]) {
             // A label must be learnt before it can be tested: the example that was least of all test comes back,
             // with every copy of its text.
-            let back = rows.iter().copied().max_by(|&a, &b| draw("test", a).total_cmp(&draw("test", b)));
+            let back = rows.iter().copied().max_by(|&a, &b| draw(a).total_cmp(&draw(b)));
             let back = back.expect("every label has examples");
             for i in 0..examples.len() {
                 is_test[i] &= hashes[i] != hashes[back];

@@ -86,6 +86,8 @@ pub struct FittedTable {
     pub width: usize,
     /// The pairs.
     pub pairs: Pairs,
+    /// [`TableParams::sif`] of the table that tuning began with.
+    pub sif: f64,
     /// The head, and how it came about.
     pub fitted: FittedHead,
     /// What models that had not seen an item say about it.
@@ -192,7 +194,7 @@ impl CheckedTableParams {
         let (Tuned { vectors, weights, bias, .. }, pairs) = tune(&(0..n).collect::<Vec<_>>());
         let head = Head::new(data.classes.to_vec(), weights, bias, chosen.temperature)?;
         let (fitted, unseen) = FittedHead::of(head, n, chosen);
-        Ok(FittedTable { vectors, width: table.columns(), pairs, fitted, unseen })
+        Ok(FittedTable { vectors, width: table.columns(), pairs, sif: self.0.sif, fitted, unseen })
     }
 
     /// Pairs of neighbours that enough texts have.
@@ -299,9 +301,10 @@ pub fn encode(fitted: &FittedTable, tokenizer: Vec<u8>, teacher: &str) -> Result
     let view = |rows: usize, bytes| TensorView::new(TensorType::F32, vec![rows, fitted.width], bytes);
     let vectors = view(tokens, of_tokens).map_err(|e| failed(&e))?;
     let vectors = safetensors::serialize([(table::EMBEDDINGS, vectors)], None).map_err(|e| failed(&e))?;
+    let sif = Some(fitted.sif).filter(|sif| *sif > 0.0);
     let config = serde_json::json!({
         "model_type": "model2vec", "architectures": ["StaticModel"], "tokenizer_name": teacher,
-        "apply_pca": fitted.width, "apply_zipf": true, "sif_coefficient": 1e-4, "hidden_dim": fitted.width,
+        "apply_pca": fitted.width, "apply_zipf": sif.is_some(), "sif_coefficient": sif, "hidden_dim": fitted.width,
         "seq_length": 1_000_000, "normalize": true
     });
     let mut files = BTreeMap::from([

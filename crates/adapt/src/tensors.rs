@@ -1,6 +1,7 @@
 //! Writes safetensors files: number by number through a buffer, so that a large model is never in memory twice.
 
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
 use std::{fs::File, path::Path};
 
@@ -15,6 +16,8 @@ pub(crate) struct Tensor<'a> {
 pub(crate) enum Data<'a> {
     /// To be written as F32.
     F32(&'a [f32]),
+    /// The same, made when their turn comes.
+    Later(Box<dyn Fn() -> Cow<'a, [f32]> + 'a>),
     /// As they lie in another file, with their type's name.
     Raw(&'static str, &'a [u8]),
 }
@@ -38,9 +41,10 @@ pub(crate) fn write_to(to: &mut impl Write, tensors: &[Tensor<'_>], metadata: &[
     }
     let mut offset = 0;
     for tensor in tensors {
-        let (dtype, bytes) = match tensor.data {
+        let (dtype, bytes) = match &tensor.data {
             Data::F32(values) => ("F32", 4 * values.len()),
-            Data::Raw(dtype, bytes) => (dtype, bytes.len()),
+            Data::Later(_) => ("F32", 4 * tensor.shape.iter().product::<usize>()),
+            Data::Raw(dtype, bytes) => (*dtype, bytes.len()),
         };
         let entry = json!({"dtype": dtype, "shape": tensor.shape, "data_offsets": [offset, offset + bytes]});
         header.insert(tensor.name.clone(), entry);
@@ -52,15 +56,24 @@ pub(crate) fn write_to(to: &mut impl Write, tensors: &[Tensor<'_>], metadata: &[
     to.write_all(&(header.len() as u64).to_le_bytes())?;
     to.write_all(&header)?;
     for tensor in tensors {
-        match tensor.data {
-            Data::F32(values) => {
-                for block in values.chunks(4096) {
-                    let bytes: Vec<u8> = block.iter().flat_map(|x| x.to_le_bytes()).collect();
-                    to.write_all(&bytes)?;
-                }
+        match &tensor.data {
+            Data::F32(values) => write_floats(to, values)?,
+            Data::Later(make) => {
+                let values = make();
+                let n: usize = tensor.shape.iter().product();
+                debug_assert_eq!(values.len(), n, "{} has as many numbers as its shape says", tensor.name);
+                write_floats(to, &values)?;
             }
             Data::Raw(_, bytes) => to.write_all(bytes)?,
         }
+    }
+    Ok(())
+}
+
+fn write_floats(to: &mut impl Write, values: &[f32]) -> io::Result<()> {
+    for block in values.chunks(4096) {
+        let bytes: Vec<u8> = block.iter().flat_map(|x| x.to_le_bytes()).collect();
+        to.write_all(&bytes)?;
     }
     Ok(())
 }
@@ -83,6 +96,7 @@ mod tests {
         let tensors = [
             Tensor { name: "a".into(), shape: vec![100, 100], data: Data::F32(&values) },
             Tensor { name: "b".into(), shape: vec![3], data: Data::Raw("I8", &[1, 2, 3]) },
+            Tensor { name: "c".into(), shape: vec![2], data: Data::Later(Box::new(|| Cow::Owned(vec![0.5, 2.0]))) },
             Tensor { name: "empty".into(), shape: vec![0], data: Data::F32(&[]) },
         ];
         write(&path, &tensors, &[("format", "pt")]).unwrap();
@@ -90,6 +104,7 @@ mod tests {
         let read = SafeTensors::deserialize(&bytes).unwrap();
         assert!(floats(read.tensor("a").unwrap().data()) == values);
         assert_eq!(read.tensor("b").unwrap().data(), [1, 2, 3]);
+        assert!(floats(read.tensor("c").unwrap().data()) == [0.5, 2.0]);
         assert_eq!(read.tensor("empty").unwrap().shape(), [0]);
         let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
         assert_eq!(metadata.metadata().as_ref().unwrap()["format"], "pt");

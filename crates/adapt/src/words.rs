@@ -29,7 +29,7 @@ const MOST_WEIGHTS: usize = 1 << 25;
 pub struct WordsParams {
     /// Which terms are known.
     pub ngrams: NgramParams,
-    /// The regularisation path, as of [`crate::head::HeadParams`].
+    /// The regularisation path, as of [`crate::head::HeadParams`], but for biases, which are penalised like weights.
     pub c: Vec<f64>,
     /// Steps along the path without a lower log loss on held-out items before it ends.
     pub patience: usize,

@@ -4,6 +4,7 @@
 use crate::{
     commands::Context,
     compose::{self, Composer},
+    deployed,
     generative::Generative,
     terminal,
     training::{self, TrainOptions},
@@ -359,7 +360,7 @@ impl Contenders<'_> {
         Ok(Some(Candidate {
             name: name.to_owned(),
             what: format!("{}, {concurrency} requests at a time", model.owner),
-            fingerprint: format!("configured {name} at {}", model.owner),
+            fingerprint: format!("configured {name}: {}", deployed::behind(name, &config)?),
             source: Source::Live(model.backend),
             price: model.price,
             prompting: Prompting::Instructed,

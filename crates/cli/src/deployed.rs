@@ -116,6 +116,24 @@ fn named(name: &str, config: &Config) -> Result<Option<String>> {
     Ok(if recorded && !config.base.join(name).is_dir() { elsewhere(default, name) } else { None })
 }
 
+/// What tells who answers under a name of the configuration from whoever did so before: the files of a model of this machine,
+/// or the server and the name there.
+pub(crate) fn behind(name: &str, config: &Config) -> Result<String> {
+    if config.locals.contains_key(name) {
+        return Ok(named(name, config)?.unwrap_or_default());
+    }
+    let model = config.models.get(name).map(|model| (model.upstream.as_str(), model.name_there.as_str()));
+    let default = || Some((config.server.default_upstream.as_deref()?, name));
+    let Some((upstream, there)) = model.or_else(default) else { return Ok(String::new()) };
+    let place = match config.upstreams.get(upstream).map(|upstream| &upstream.source) {
+        Some(Source::OpenAi { base_url, .. }) => base_url.clone(),
+        Some(Source::Recorded { file, model, .. }) => format!("{} {model:?}", file.display()),
+        None => String::new(),
+    };
+    // Addresses may hold a password.
+    Ok(sha256_hex(format!("{place}\n{there}").as_bytes()))
+}
+
 /// The content hash of a model's files.
 fn content(local: &Local, config: &Config) -> Result<String> {
     let folder = config.base.join(&local.model);

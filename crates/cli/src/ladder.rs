@@ -20,6 +20,7 @@ use crate::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -29,7 +30,7 @@ use understudy_core::{
     Backend, Clock, Error, LossKind, ModelName, Request, Result, TaskName, TraceId,
     hash::{sha256_hex, unit_interval},
 };
-use understudy_dataset::{Cleaned, Example, clean, text_hash};
+use understudy_dataset::{Cleaned, Example, Learned, clean, text_hash};
 use understudy_model::{
     artifact::{Artifact, Body, Dtype, HEAD},
     classifier::Classifier,
@@ -67,6 +68,14 @@ pub(crate) enum Rung {
 }
 
 impl Rung {
+    /// The encoder that it stands on.
+    fn base(&self) -> Option<&str> {
+        match self {
+            Self::Words => None,
+            Self::Static(base) | Self::Head(base) | Self::Lora(base) | Self::Full(base) => Some(base),
+        }
+    }
+
     /// Its folder and name in tables.
     pub(crate) fn name(&self) -> String {
         match self {
@@ -155,6 +164,9 @@ pub(crate) struct Ladder {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct State {
     rungs: Vec<Climbed>,
+    /// Rungs whose training was begun here: their folders are ours to replace.
+    #[serde(default)]
+    begun: BTreeSet<String>,
 }
 
 /// Climbs all rungs; `dir` has a folder for each and the state.
@@ -173,11 +185,25 @@ pub(crate) async fn climb(examples: Vec<Example>, options: &LadderOptions, dir: 
     }
     fs::create_dir_all(dir).map_err(|e| Error::data(format!("write {}: {e}", dir.display())))?;
     let mut state = State::read(&dir.join(STATE))?;
+    for rung in &mut state.rungs {
+        // Wherever the ladder is seen from, or was moved to.
+        rung.artifact = dir.join(&rung.rung);
+    }
+    for name in options.rungs.iter().map(Rung::name).filter(|name| !state.begun.contains(name)) {
+        let place = dir.join(&name);
+        if fs::read_dir(&place).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(Error::invalid(format!(
+                "climb the ladder: {} is there, and not from this ladder; choose another --out",
+                place.display()
+            ))
+            .with_param("out"));
+        }
+    }
     let composer = Composer::new(std::sync::Arc::new(SystemClock::new()), options.train.seed)?;
     let mut rungs = Vec::new();
     for rung in &options.rungs {
         let name = rung.name();
-        let (trained_for, judged_for) = keys(&cleaned, rung, options);
+        let (trained_for, judged_for) = keys(&cleaned, rung, options)?;
         let known = state.rungs.iter().position(|r| r.rung == name && r.trained_for == trained_for);
         let known = known
             .map(|at| state.rungs.swap_remove(at))
@@ -193,15 +219,18 @@ pub(crate) async fn climb(examples: Vec<Example>, options: &LadderOptions, dir: 
                         terminal::note(format_args!("  {name}: trained before"));
                         known
                     }
-                    None => train(rung, &train_rows, options, dir, trained_for).await?,
+                    None => {
+                        state.begun.insert(name.clone());
+                        state.with(&rungs).write(&dir.join(STATE))?;
+                        train(rung, &train_rows, options, dir, trained_for).await?
+                    }
                 };
                 judge(trained, &certify_rows, options, &composer, judged_for).await?
             }
         };
         rungs.push(climbed);
-        // After every rung, so that nothing is lost when this is stopped; rungs of other runs stay remembered.
-        let all = rungs.iter().chain(state.rungs.iter().filter(|r| rungs.iter().all(|new| new.rung != r.rung)));
-        State { rungs: all.cloned().collect() }.write(&dir.join(STATE))?;
+        // After every rung, so that nothing is lost when this is stopped.
+        state.with(&rungs).write(&dir.join(STATE))?;
     }
     choice::mark_frontier(&mut rungs);
     let pick = choice::pick(&rungs, options.slack).map(|r| r.rung.clone());
@@ -218,6 +247,12 @@ impl State {
         }
     }
 
+    /// With these rungs in place of what it knows of them; those of other runs stay remembered.
+    fn with(&self, rungs: &[Climbed]) -> Self {
+        let all = rungs.iter().chain(self.rungs.iter().filter(|r| rungs.iter().all(|new| new.rung != r.rung)));
+        Self { rungs: all.cloned().collect(), begun: self.begun.clone() }
+    }
+
     fn write(&self, path: &Path) -> Result<()> {
         let json = serde_json::to_vec_pretty(self).map_err(|e| Error::internal(format!("write the ladder: {e}")))?;
         understudy_pilot::report::write_file(path, &json)
@@ -225,11 +260,16 @@ impl State {
 }
 
 /// What training and judging a rung depend on.
-fn keys(data: &Cleaned, rung: &Rung, options: &LadderOptions) -> (String, String) {
+fn keys(data: &Cleaned, rung: &Rung, options: &LadderOptions) -> Result<(String, String)> {
     let train = &options.train;
+    let base = match rung.base() {
+        Some(base) => training::base_model(&installed::load(&train.models_dir, base)?).hash,
+        None => String::new(),
+    };
     let trained = format!(
-        "1 {} {rung:?} {:?} {} {} {} {:?} {}",
+        "2 {} {rung:?} {base} {:?} {:?} {} {} {} {:?} {}",
         data.data_hash(),
+        train.task,
         train.dtype,
         train.max_tokens,
         train.seed.0,
@@ -238,7 +278,7 @@ fn keys(data: &Cleaned, rung: &Rung, options: &LadderOptions) -> (String, String
         options.budget.as_secs()
     );
     let judged = format!("1 {trained} {} {} {}", options.epsilon, options.delta, options.rungs.len());
-    (sha256_hex(trained.as_bytes()), sha256_hex(judged.as_bytes()))
+    Ok((sha256_hex(trained.as_bytes()), sha256_hex(judged.as_bytes())))
 }
 
 /// Trains a rung on as many examples as there is time for.
@@ -414,7 +454,12 @@ fn memory_mb(artifact: &Artifact, options: &LadderOptions) -> Result<f64> {
     let size = |path: PathBuf| fs::metadata(&path).map_or(0, |about| about.len()) as f64;
     let manifest = artifact.manifest();
     let own = size(artifact.dir().join(HEAD))
-        + manifest.files.keys().map(|file| size(artifact.dir().join(file))).sum::<f64>();
+        + manifest
+            .files
+            .keys()
+            .filter(|file| *file != Learned::FILE)
+            .map(|file| size(artifact.dir().join(file)))
+            .sum::<f64>();
     let in_memory = if manifest.dtype == Dtype::Int8 { 4.0 } else { 1.0 };
     let base = match manifest.body {
         Body::Base => {

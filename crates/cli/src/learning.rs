@@ -68,6 +68,15 @@ pub(crate) async fn train_from_traffic(
     dir: &Path,
     bar: &ProgressBar,
 ) -> Result<Trained> {
+    if let Some((label, _)) = options.out_of_scope.as_ref().filter(|(label, _)| !spec.labels.contains(label)) {
+        // Whoever serves the task refuses a model that says what the task does not know.
+        return Err(Error::invalid(format!(
+            "train from task `{}`: its labels have no `{label}`; add it to them, or take one of {}",
+            spec.name,
+            spec.labels.join(", ")
+        ))
+        .with_param("out-of-scope"));
+    }
     let Sides { train, certify } = Sides::of(store, &spec.name).await?;
     let recorded = train.len() + certify.len();
     let examples: Vec<Example> = train

@@ -24,7 +24,7 @@ use crate::{clock::SystemClock, compose::cores};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -38,7 +38,7 @@ use understudy_adapt::{
     split::{self, Split},
 };
 use understudy_core::{Clock, Embedder, Error, ModelName, Result, Seed, TaskName, Timestamp, hash::sha256_hex};
-use understudy_dataset::{Cleaned, Conflict, Example, clean};
+use understudy_dataset::{Cleaned, Conflict, Example, Learned, clean, text_hash};
 use understudy_model::{
     artifact::{Artifact, BaseModel, Body, Dtype, Kind as ArtifactKind, Pooling, Unlabelled},
     catalogue::Kind,
@@ -207,13 +207,26 @@ pub(crate) async fn train(
 struct Material {
     cleaned: Cleaned,
     split: Split,
+    /// What the model that it goes on from had learned from.
+    before: Learned,
 }
 
 impl Material {
     fn new(examples: Vec<Example>, options: &TrainOptions) -> Result<Self> {
+        Self::further(examples, Learned::default(), options)
+    }
+
+    /// For a model that is made from another one: what that one learned from does not measure.
+    fn further(examples: Vec<Example>, before: Learned, options: &TrainOptions) -> Result<Self> {
         let cleaned = clean(examples);
-        let split = split::split(&cleaned.examples, options.test_share, options.seed)?;
-        Ok(Self { cleaned, split })
+        let split = split::split_further(&cleaned.examples, &before, options.test_share, options.seed)?;
+        Ok(Self { cleaned, split, before })
+    }
+
+    /// What had a part in the training, with texts that have no label.
+    fn learned(&self, unlabelled: &[String]) -> Learned {
+        let texts = self.texts(&self.split.learn).into_iter().chain(unlabelled.iter().map(String::as_str));
+        Learned::of(texts.map(text_hash)).and(self.before.clone())
     }
 
     fn texts(&self, of: &[usize]) -> Vec<&str> {
@@ -235,6 +248,12 @@ impl Material {
         let all: Vec<_> = of.iter().map(share).collect();
         if all.iter().any(Option::is_some) { all } else { Vec::new() }
     }
+}
+
+/// Texts that had a part in a training: all but those that test.
+fn learned<'t>(texts: impl Iterator<Item = &'t str>, test: &[usize]) -> Learned {
+    let tests: BTreeSet<usize> = test.iter().copied().collect();
+    Learned::of(texts.enumerate().filter(|(i, _)| !tests.contains(i)).map(|(_, text)| text_hash(text)))
 }
 
 /// A fitted model of any method, before it is measured and written.
@@ -278,6 +297,8 @@ fn finish(
     };
     let items: Vec<Judged> = probabilities.iter().zip(material.labels(&material.split.test)).map(judged).collect();
     let outside = rule.as_ref().map(|rule| position(&rule.label));
+    let mut files = product.files;
+    files.insert(Learned::FILE.to_owned(), material.learned(&options.unlabelled).to_bytes());
     let metrics = metrics::measure_judged(&items, head.labels().len() + 1, outside, options.seed);
     let provenance = Provenance {
         name: options.name,
@@ -286,7 +307,7 @@ fn finish(
         base: product.base,
         body: product.body,
         method: product.method.into(),
-        files: product.files,
+        files,
         out_of_scope: rule,
         thresholds: Vec::new(),
         margin: None,
@@ -401,6 +422,25 @@ pub(crate) fn base_model(installed: &Installed) -> BaseModel {
     let mut lines: Vec<String> = files.map(|file| format!("{} {}\n", file.sha256, file.path)).collect();
     lines.sort_unstable();
     BaseModel { name: ModelName::new(installed.name.clone()), hash: sha256_hex(lines.concat().as_bytes()) }
+}
+
+/// The folder of the installed encoder that an artifact's head was trained on.
+///
+/// # Errors
+/// `NotFound` when it is not installed; `Data` when another one is by now: a certificate is bound to the artifact, and the
+/// artifact to its base.
+pub(crate) fn base_of(artifact: &Artifact, models_dir: &Path) -> Result<PathBuf> {
+    let base = &artifact.manifest().base;
+    let installed = installed::load(models_dir, base.name.as_str())?;
+    if base_model(&installed).hash != base.hash {
+        return Err(Error::data(format!(
+            "load artifact {}: the installed `{}` is not the one it was trained on; install that one again, or train and \
+             certify anew",
+            artifact.dir().display(),
+            base.name
+        )));
+    }
+    Ok(installed.dir().to_owned())
 }
 
 /// Content hash of an installed generative model: of the file that is run.

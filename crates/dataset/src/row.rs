@@ -69,6 +69,38 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// What a row says in a field of the file, whether that was given a meaning or not; a meaning (`label`, `group`, …) names
+    /// the field that has it.
+    #[must_use]
+    pub fn value(&self, row: &Row, field: &str) -> Option<String> {
+        if let Some(value) = row.extra.get(field) {
+            return match value {
+                Value::Null => None,
+                Value::String(text) => Some(text.clone()),
+                other => Some(other.to_string()),
+            };
+        }
+        let pairs = self.mapping.pairs();
+        let meaning = pairs.iter().find(|(_, of)| *of == field).or_else(|| pairs.iter().find(|(m, _)| *m == field))?.0;
+        match meaning {
+            "text" => Some(row.text.clone()),
+            "system" => row.system.clone(),
+            "label" => row.label.clone(),
+            "reference" => row.references.first().cloned(),
+            "id" => Some(row.id.clone()),
+            "group" => row.group.clone(),
+            "source" => row.source.clone(),
+            "time" => row.time.clone(),
+            _ => None,
+        }
+    }
+
+    /// True when some row says something in the field ([`Self::value`]).
+    #[must_use]
+    pub fn has(&self, field: &str) -> bool {
+        self.rows.iter().any(|row| self.value(row, field).is_some())
+    }
+
     /// As [`rows_hash`].
     #[must_use]
     pub fn hash(&self) -> String {

@@ -15,6 +15,9 @@ pub enum Part {
 }
 
 impl Part {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Train, Self::Calibrate, Self::Test];
+
     /// The name in files and reports.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -55,6 +55,9 @@ pub struct Served {
 pub struct Quantised {
     /// llama.cpp's name of the type: `Q4_K_M` …
     pub to: String,
+    /// How many were compared on the same items before this one was picked: the more, the more its figures flatter it.
+    #[serde(default = "one")]
+    pub candidates: u32,
     /// Rows whose activations weighed the columns of its matrices; 0 when all weighed alike.
     pub importance_rows: u64,
     /// Bytes of the file at 16 bits.
@@ -64,6 +67,10 @@ pub struct Quantised {
     /// What was lost, by name: `perplexity_before`, `perplexity`, `accuracy_before`, `accuracy`, `loss`, `kl`, `flips`,
     /// `token_flips`.
     pub figures: BTreeMap<String, Metric>,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// What `artifact.json` says. Fields that this release does not know are ignored, but count in the hash.
@@ -91,6 +98,9 @@ pub struct AdaptedManifest {
     pub served: Served,
     /// SHA-256 over the training rows.
     pub data_hash: String,
+    /// SHA-256 over the reasons that were learned beside the answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taught: Option<String>,
     /// Rows learned from.
     pub n_train: u64,
     /// Rows that only measured.

@@ -11,7 +11,12 @@ pub use manifest::{
     BaseModel, Body, Compression, Dtype, Kind, MOST_WINDOWS, Manifest, Metric, OutOfScope, Pooling, Unlabelled,
 };
 
-use crate::{head::Head, installed::hash_file};
+use crate::{
+    encoder::{TOKENIZER, config, weights},
+    head::Head,
+    installed::hash_file,
+    table, words,
+};
 use manifest::read_manifest;
 use safetensors::{Dtype as TensorType, SafeTensors, tensor::TensorView};
 use std::{
@@ -48,7 +53,7 @@ impl Artifact {
     ///
     /// # Errors
     /// `NotFound` when a file is missing. `Data`, naming the file and the fault, when one is too long, not of the
-    /// expected form, written by a newer release, or does not fit the other.
+    /// expected form, written by a newer release, does not fit the other, or decides answers and is not in the manifest.
     pub fn read(dir: &Path) -> Result<Self> {
         if crate::adapted::Adapted::is_at(dir) {
             return Err(Error::invalid(format!(
@@ -58,6 +63,7 @@ impl Artifact {
         }
         let (manifest, head) = (read_file(dir, MANIFEST, MANIFEST_MAX)?, read_file(dir, HEAD, HEAD_MAX)?);
         let artifact = Self::from_bytes(dir, &manifest, &head)?;
+        artifact.check_listed()?;
         for (file, expected) in &artifact.manifest.files {
             let found =
                 hash_file(&dir.join(file)).map_err(|e| e.context(format!("read artifact {}", dir.display())))?;
@@ -70,6 +76,25 @@ impl Artifact {
             }
         }
         Ok(artifact)
+    }
+
+    /// Refuses a folder where a file that answers come from is not listed: neither hash nor certificate would cover it.
+    fn check_listed(&self) -> Result<()> {
+        let (needed, optional): (&[&str], &[&str]) = match self.manifest.body {
+            Body::Base => (&[], &[]),
+            Body::Encoder => (&[config::FILE, weights::FILE, TOKENIZER], &[config::POOLING, config::LIMITS]),
+            Body::Words => (&[words::FILE], &[]),
+            Body::Static => (&[table::VECTORS, table::TOKENIZER], &[table::PAIRS]),
+        };
+        let there = optional.iter().filter(|file| self.dir.join(file).exists());
+        match needed.iter().chain(there).find(|file| !self.manifest.files.contains_key(**file)) {
+            Some(file) => Err(Error::data(format!(
+                "read artifact {}: {MANIFEST} does not list {file}, which answers come from; copy the folder again or \
+                 train anew",
+                self.dir.display()
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Checks manifest and head in memory, and none of the other files; `dir` is for messages and [`Artifact::dir`].

@@ -21,6 +21,9 @@ use understudy_core::{Error, ModelName, Result};
 pub use understudy_kernels::{Dtype, Pooling, instruction_set};
 use weights::Weights;
 
+/// File of the tokeniser.
+pub const TOKENIZER: &str = "tokenizer.json";
+
 /// How to load an encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EncoderOptions {
@@ -53,6 +56,10 @@ impl EncoderOptions {
 /// Tokens that are worked on together: their activations stay in the second-level cache.
 const CHUNK_TOKENS: usize = 128;
 
+/// Longest text whose words are read: their states, of which there is one for every two bytes at worst, are kept
+/// together.
+const MOST_WORD_BYTES: usize = 512 * 1024;
+
 /// A loaded encoder. Cheap to share (`Arc`), never changes.
 pub struct Encoder {
     name: ModelName,
@@ -79,7 +86,7 @@ impl Encoder {
         let name = dir.file_name().map_or_else(|| "encoder".into(), |name| name.to_string_lossy());
         let config = Config::load(dir)?;
         let max_tokens = options.max_tokens.min(config.max_tokens);
-        let file = dir.join("tokenizer.json");
+        let file = dir.join(TOKENIZER);
         let tokenizer = Tokenizer::load(&file, max_tokens)?.with_windows(options.windows);
         if tokenizer.vocabulary() > config.vocabulary {
             return Err(Error::data(format!(
@@ -164,18 +171,35 @@ impl Encoder {
 }
 
 impl Encoder {
-    /// Reads a whole text, however long, in windows of as many tokens as the model reads, and says for each word what
+    /// Reads a whole text of up to 512 KiB in windows of as many tokens as the model reads, and says for each word what
     /// state its first token is in.
     ///
     /// # Errors
-    /// `Data` when the tokeniser cannot represent the text.
+    /// `Invalid` when the text is longer, `Data` when the tokeniser cannot represent it.
     pub fn read_words(&self, text: &str, scratch: &mut Scratch) -> Result<WordStates> {
+        self.read_words_while(text, scratch, || true)
+    }
+
+    /// The same, which ends with `Unavailable` between two windows once the words are not wanted any more.
+    pub(crate) fn read_words_while(
+        &self,
+        text: &str,
+        scratch: &mut Scratch,
+        wanted: impl Fn() -> bool,
+    ) -> Result<WordStates> {
+        if text.len() > MOST_WORD_BYTES {
+            let why = format!("the text has {} bytes, the limit is {MOST_WORD_BYTES}; divide it", text.len());
+            return Err(Error::invalid(format!("read the words of a text: {why}")));
+        }
         let words = self.tokenizer.words(text)?;
         let width = self.dimensions();
         let (mut states, mut tokens) = (Vec::with_capacity(words.words.len() * width), 0);
         for window in words.windows(self.max_tokens()) {
+            if !wanted() {
+                return Err(Error::unavailable("read the words of a text: nobody waits for them any more"));
+            }
             tokens += window.ids.len();
-            let rows = self.body.states(&[Tokens::from_ids(window.ids)?], &mut scratch.0);
+            let rows = self.body.states(&[&window.ids], &mut scratch.0);
             window.firsts.iter().for_each(|first| states.extend_from_slice(&rows[first * width..][..width]));
         }
         Ok(WordStates { states, words: words.words.into_iter().map(|word| word.bytes).collect(), tokens })

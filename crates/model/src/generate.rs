@@ -185,13 +185,15 @@ impl Generator {
             seed: request.sampling.seed.unwrap_or_else(|| Seed(0).derive(&request.id.to_string()).0),
         };
         let prepare = Arc::clone(&self.prepare);
+        // The place goes along: a client that leaves does not stop this work, so it must not make room for more of it.
+        let prepare = move || prepare.prepare(&parts).map(|prepared| (prepared, permit));
         // Tokenising a long prompt and compiling a grammar take milliseconds, which the runtime's threads do not have.
-        let prepared = match tokio::runtime::Handle::try_current() {
+        let (prepared, permit) = match tokio::runtime::Handle::try_current() {
             Ok(runtime) => runtime
-                .spawn_blocking(move || prepare.prepare(&parts))
+                .spawn_blocking(prepare)
                 .await
                 .map_err(|_| Error::internal("prepare the request: its thread ended"))?,
-            Err(_) => prepare.prepare(&parts),
+            Err(_) => prepare(),
         }?;
         let (reply, events) = unbounded_channel();
         let job = Job {

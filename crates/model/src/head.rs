@@ -33,7 +33,7 @@ impl Head {
     /// Puts a head together: `weights` is classes × dimensions, row-major; `bias` has one entry per label.
     ///
     /// # Errors
-    /// `Data` when there are fewer than two labels, a label repeats or is empty, the shapes do not match, a number
+    /// `Data` when there is no label, a label repeats or is empty, the shapes do not match, a number
     /// is not finite or the temperature is not a positive number.
     pub fn new(labels: Vec<String>, weights: Vec<f32>, bias: Vec<f32>, temperature: f64) -> Result<Self> {
         let wrong = |what: String| Err(Error::data(format!("use classification head: {what}")));
@@ -102,15 +102,15 @@ impl Head {
     pub fn predict(&self, embedding: &[f32]) -> Result<Prediction<'_>> {
         let mut probabilities = self.scores(embedding)?;
         softmax(&mut probabilities, self.temperature);
-        let index = argmax(&probabilities);
+        let index = likeliest(&probabilities);
         Ok(Prediction { index, label: &self.labels[index], confidence: probabilities[index], probabilities })
     }
 
     /// The score of each label before any temperature: W x + b.
     ///
     /// # Errors
-    /// `Invalid` when the embedding has another length than [`Head::dimensions`] or holds a number that is not
-    /// finite.
+    /// `Invalid` when the embedding has another length than [`Head::dimensions`], `Data` when it holds a number that is not
+    /// finite: no text is to blame for that, its encoder is.
     pub fn scores(&self, embedding: &[f32]) -> Result<Vec<f64>> {
         if embedding.len() != self.dimensions {
             return Err(Error::invalid(format!(
@@ -120,7 +120,9 @@ impl Head {
             )));
         }
         if !embedding.iter().all(|x| x.is_finite()) {
-            return Err(Error::invalid("classify embedding: it holds a number that is not finite"));
+            return Err(Error::data(
+                "classify embedding: it holds a number that is not finite; the encoder's weights are damaged",
+            ));
         }
         let logit = |(row, bias): (&[f32], &f32)| {
             let dot: f64 = row.iter().zip(embedding).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
@@ -162,12 +164,6 @@ impl Columns {
         &self.labels
     }
 
-    /// Number of features it takes.
-    #[must_use]
-    pub fn features(&self) -> usize {
-        self.weights.len() / self.labels.len()
-    }
-
     /// Calibrated probabilities of a sparse row; features beyond the last are ignored.
     #[must_use]
     pub fn sparse(&self, row: &[(u32, f32)]) -> Vec<f64> {
@@ -197,7 +193,13 @@ impl Columns {
 /// Position of the greatest probability, the first among equals.
 #[must_use]
 pub fn likeliest(probabilities: &[f64]) -> usize {
-    argmax(probabilities)
+    let mut best = 0;
+    for (index, p) in probabilities.iter().enumerate() {
+        if *p > probabilities[best] {
+            best = index;
+        }
+    }
+    best
 }
 
 /// Replaces logits by softmax(logits / temperature); the greatest is taken off first, so nothing overflows.
@@ -213,21 +215,11 @@ pub fn softmax(logits: &mut [f64], temperature: f64) {
     }
 }
 
-/// Position of the greatest value, the first among equals.
-fn argmax(values: &[f64]) -> usize {
-    let mut best = 0;
-    for (index, value) in values.iter().enumerate() {
-        if *value > values[best] {
-            best = index;
-        }
-    }
-    best
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use understudy_core::ErrorKind;
 
     fn labels(n: usize) -> Vec<String> {
         (0..n).map(|i| format!("l{i}")).collect()
@@ -242,6 +234,8 @@ mod tests {
         for (got, want) in p.probabilities.iter().zip(&e) {
             assert!((got - want / e.iter().sum::<f64>()).abs() < 1e-12);
         }
+        let kind = |embedding: &[f32]| head.predict(embedding).unwrap_err().kind();
+        assert_eq!((kind(&[1.0, f32::NAN]), kind(&[1.0])), (ErrorKind::Data, ErrorKind::Invalid));
     }
 
     #[test]

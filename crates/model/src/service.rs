@@ -48,7 +48,8 @@ pub struct Embedded {
     pub truncated: bool,
 }
 
-/// A running encoder. Dropping it lets the workers finish what they are at and stops them.
+/// A running encoder. Dropping it stops the workers and waits until they have finished what they are at. Everybody who
+/// waits for an answer borrows it, so nobody waits for what is queued then, and it is skipped.
 pub struct EncoderService {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
@@ -113,12 +114,6 @@ impl EncoderService {
     #[must_use]
     pub fn encoder(&self) -> &Encoder {
         &self.shared.encoder
-    }
-
-    /// Texts that wait for a worker.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.shared.lock().waiting.len()
     }
 
     /// Embeds one text. Dropping the future takes the text off the queue.
@@ -260,18 +255,18 @@ impl Shared {
         let mut texts = Vec::with_capacity(jobs.len());
         for job in jobs.into_iter().filter(|job| !job.reply.is_closed()) {
             match job.reply {
-                Reply::Vector(reply) => match self.encoder.tokenize(&job.text) {
+                Reply::Vector(reply) => match guarded(|| self.encoder.tokenize(&job.text)).and_then(|tokens| tokens) {
                     Ok(tokens) => texts.push((tokens, reply)),
                     // The client may have left in between; then nobody wants to know.
                     Err(e) => drop(reply.send(Err(e))),
                 },
                 Reply::Words(reply) => {
-                    let read = catch_unwind(AssertUnwindSafe(|| self.encoder.read_words(&job.text, scratch)));
-                    let read = read.unwrap_or_else(|_| {
+                    let wanted = || !reply.is_closed();
+                    let read = guarded(|| self.encoder.read_words_while(&job.text, scratch, wanted));
+                    if read.is_err() {
                         *scratch = Scratch::default();
-                        Err(Error::internal("read words: the encoder met a fault; please report it"))
-                    });
-                    drop(reply.send(read));
+                    }
+                    drop(reply.send(read.and_then(|read| read)));
                 }
             }
         }
@@ -279,23 +274,27 @@ impl Shared {
     }
 
     fn answer(&self, texts: &[Tokens], replies: Vec<oneshot::Sender<Result<Embedded>>>, scratch: &mut Scratch) {
-        let vectors = catch_unwind(AssertUnwindSafe(|| self.encoder.embed(texts, scratch)));
-        match vectors {
+        match guarded(|| self.encoder.embed(texts, scratch)) {
             Ok(vectors) => {
                 for ((text, vector), reply) in texts.iter().zip(vectors).zip(replies) {
                     let embedded = Embedded { vector, tokens: text.len(), truncated: text.truncated() };
                     drop(reply.send(Ok(embedded)));
                 }
             }
-            Err(_) => {
-                // A fault of ours must not take the worker, and with it all later requests, down.
+            Err(error) => {
                 *scratch = Scratch::default();
                 for reply in replies {
-                    drop(reply.send(Err(Error::internal("embed text: the encoder met a fault; please report it"))));
+                    drop(reply.send(Err(error.clone())));
                 }
             }
         }
     }
+}
+
+/// Runs a part of a worker's work. A fault of ours must not take the worker, and with it all later requests, down.
+fn guarded<T>(work: impl FnOnce() -> T) -> Result<T> {
+    let fault = |_| Error::internal("read a text: the encoder met a fault; please report it");
+    catch_unwind(AssertUnwindSafe(work)).map_err(fault)
 }
 
 /// How many of the first texts are embedded before their clients are answered: what the encoder works on together.
@@ -321,6 +320,17 @@ mod tests {
     fn texts(n: usize) -> Vec<String> {
         let words = ["red", "fish", "swims in", "the deep", "blue sea", "a bird"];
         (0..n).map(|i| (0..i % 13).map(|j| words[(i * j) % 6]).collect::<Vec<_>>().join(" ")).collect()
+    }
+
+    fn waiting(service: &EncoderService) -> usize {
+        service.shared.lock().waiting.len()
+    }
+
+    #[test]
+    fn a_fault_is_an_error_and_no_end() {
+        let error = guarded(|| -> usize { panic!("a fault") }).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Internal);
+        assert_eq!(guarded(|| 1).unwrap(), 1);
     }
 
     #[tokio::test]
@@ -351,7 +361,7 @@ mod tests {
             let length: f32 = embedded.vector.iter().map(|x| x * x).sum();
             assert!((length - 1.0).abs() < 1e-4);
         }
-        assert_eq!(service.waiting(), 0);
+        assert_eq!(waiting(&service), 0);
     }
 
     /// A service without workers: what is queued stays queued, so that the queue itself can be looked at.
@@ -366,7 +376,7 @@ mod tests {
     fn a_full_queue_refuses_but_one_large_request_on_an_empty_queue_passes() {
         let service = idle(10);
         let large = service.submit(texts(50)).unwrap();
-        assert_eq!((large.len(), service.waiting()), (50, 50));
+        assert_eq!((large.len(), waiting(&service)), (50, 50));
         let error = service.submit(texts(1)).unwrap_err();
         assert_eq!((error.kind(), error.retry_after_s()), (ErrorKind::Overloaded, Some(1)));
     }
@@ -385,7 +395,7 @@ mod tests {
         let service = idle(100);
         let long = "deep blue sea ".repeat(10);
         let replies = service.submit(vec![long; 6]).unwrap();
-        assert_eq!((service.shared.take().unwrap().len(), service.waiting(), replies.len()), (1, 5, 6));
+        assert_eq!((service.shared.take().unwrap().len(), waiting(&service), replies.len()), (1, 5, 6));
     }
 
     #[tokio::test]

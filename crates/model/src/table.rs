@@ -178,12 +178,6 @@ impl TokenTable {
         self.width
     }
 
-    /// Megabytes of its vectors.
-    #[must_use]
-    pub fn megabytes(&self) -> f64 {
-        self.vectors.len() as f64 * 4e-6
-    }
-
     /// The tokens of the beginning of a text that have a row, then the pairs among them; and whether the text went on.
     ///
     /// # Errors

@@ -66,7 +66,8 @@ impl Pieces {
         inner.with_truncation(None).map_err(|e| Error::data(e.to_string()))?;
         let file: Value = serde_json::from_slice(bytes).map_err(|e| Error::data(e.to_string()))?;
         let unknown = file["model"]["unk_token"].as_str().and_then(|token| inner.token_to_id(token));
-        let vocabulary = inner.get_vocab_size(true);
+        // Ids may have gaps: their number says nothing about the largest.
+        let vocabulary = inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
         Ok(Self { fast: Fast::of(&file), inner, unknown, vocabulary })
     }
 

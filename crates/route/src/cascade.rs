@@ -2,7 +2,7 @@
 
 use crate::plan::{Plan, Reason, Shadowing};
 use std::sync::Arc;
-use understudy_core::{Answer, Certificate, Error, error::Escalation};
+use understudy_core::{Answer, Certificate, Error, ErrorKind, error::Escalation};
 
 /// Which of a task's two models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +88,11 @@ impl Cascade {
                              be asked for this task",
                         )
                     }),
-                    Err(error) if error.kind().escalation() == Escalation::Allowed => {
+                    // What the small model cannot take (its context is too short for it, it has no such grammar) another
+                    // one may.
+                    Err(error)
+                        if error.kind().escalation() == Escalation::Allowed || error.kind() == ErrorKind::Invalid =>
+                    {
                         self.escalate(Reason::SmallFailed, obstacle, || error.clone())
                     }
                     Err(error) => Step::Fail(error.clone()),
@@ -177,7 +181,12 @@ mod tests {
         assert!(matches!(cascade.on(Err(&Error::internal("run"))), Step::Ask(Tier::Large)));
         assert_eq!(cascade.decision().reason, Reason::SmallFailed);
         let (mut cascade, _) = Cascade::start(small_first(None), 0.5);
-        assert!(matches!(cascade.on(Err(&Error::invalid("read"))), Step::Fail(_)));
+        assert!(matches!(cascade.on(Err(&Error::invalid("fit the context"))), Step::Ask(Tier::Large)));
+        assert!(matches!(cascade.on(Err(&Error::invalid("read"))), Step::Fail(_)), "the large model refuses it too");
+        let (mut cascade, _) = Cascade::start(small_first(Some(Reason::Privacy)), 0.5);
+        assert!(matches!(cascade.on(Err(&Error::invalid("fit the context"))), Step::Fail(_)));
+        let (mut cascade, _) = Cascade::start(small_first(None), 0.5);
+        assert!(matches!(cascade.on(Err(&Error::new(ErrorKind::Cancelled, "wait"))), Step::Fail(_)));
     }
 
     #[test]

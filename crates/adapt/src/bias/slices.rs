@@ -21,7 +21,7 @@ pub struct Judged {
 /// How strict the audit is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rules {
-    /// Rows below which a slice is called too small to judge.
+    /// Rows below which a slice, or all that is elsewhere, is called too small to judge.
     pub least: u64,
     /// The half-width of an error rate's 95 % interval that "large enough" aims at.
     pub half_width: f64,
@@ -67,7 +67,7 @@ pub struct Slice {
     pub worse_than_teacher: bool,
 }
 
-/// A slice with too few rows.
+/// A slice with too few rows, or with too few elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TooSmall {
     /// The field.
@@ -78,6 +78,9 @@ pub struct TooSmall {
     pub n: u64,
     /// Rows after which its error rate would be known as exactly as the rules ask.
     pub needed: u64,
+    /// Rows elsewhere, where those are too few to compare it with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<u64>,
 }
 
 /// The audit of all slices.
@@ -93,7 +96,7 @@ pub struct SliceAudit {
     pub teacher_errors: Option<Metric>,
     /// Slices with enough rows, the surest excess of errors first.
     pub slices: Vec<Slice>,
-    /// Slices with too few.
+    /// Slices with too few, or with too few elsewhere.
     pub too_small: Vec<TooSmall>,
 }
 
@@ -152,9 +155,11 @@ pub fn audit(fields: &[String], rows: &[Judged], rules: &Rules) -> Result<SliceA
         }
         audit.without.insert(field.clone(), without);
         for (name, counts) in members {
-            if counts.n < rules.least || all.n - counts.n < rules.least {
+            let elsewhere = Some(all.n - counts.n).filter(|n| *n < rules.least);
+            if counts.n < rules.least || elsewhere.is_some() {
                 let needed = rows_needed(errors.estimate, rules.half_width).max(rules.least);
-                audit.too_small.push(TooSmall { field: field.clone(), name: name.to_owned(), n: counts.n, needed });
+                let (field, name) = (field.clone(), name.to_owned());
+                audit.too_small.push(TooSmall { field, name, n: counts.n, needed, elsewhere });
             } else if let Some(slice) = slice(field, name, counts, &all) {
                 audit.slices.push(slice);
             }
@@ -255,9 +260,23 @@ mod tests {
         rows.push(Judged { slices: vec![None], wrong: false, teacher_wrong: None });
         let audit = audit(&["who".into()], &rows, &Rules::default()).expect("valid");
         assert_eq!(audit.too_small.len(), 1);
-        assert!(audit.too_small[0].name == "rare" && audit.too_small[0].n == 7 && audit.too_small[0].needed > 100);
+        let rare = &audit.too_small[0];
+        assert!(rare.name == "rare" && rare.n == 7 && rare.needed > 100 && rare.elsewhere.is_none());
         assert_eq!(audit.without["who"], 1);
         let error = super::audit(&["sex".into()], &rows[..0], &Rules::default()).expect_err("nothing to audit");
         assert!(error.to_string().contains("no labelled rows"), "{error}");
+    }
+
+    #[test]
+    fn a_large_slice_with_little_elsewhere_is_said_to_have_nothing_to_be_compared_with() {
+        let row = |i: usize| Judged {
+            slices: vec![Some(if i < 7 { "rare" } else { "common" }.into())],
+            wrong: i.is_multiple_of(3),
+            teacher_wrong: None,
+        };
+        let rows: Vec<Judged> = (0..400).map(row).collect();
+        let audit = audit(&["who".into()], &rows, &Rules::default()).expect("valid");
+        let found: Vec<_> = audit.too_small.iter().map(|s| (s.name.as_str(), s.n, s.elsewhere)).collect();
+        assert_eq!(found, [("common", 393, Some(7)), ("rare", 7, None)]);
     }
 }

@@ -10,7 +10,12 @@ pub struct Words {
     pub kind: String,
     /// The pairs, in lower case.
     pub pairs: Vec<(String, String)>,
+    /// Whether English grammar decides on `his`, `him`, `her` and `hers`.
+    english: bool,
 }
+
+/// What joins the parts of one word.
+const JOINS: [char; 2] = ['-', '\''];
 
 /// English words for men and for women. `her` is told apart by what follows it; names of persons are not among them.
 const GENDER: &[(&str, &str)] = &[
@@ -63,7 +68,7 @@ pub fn built_in(kind: &str) -> Result<Words> {
         )));
     }
     let own = |&(a, b): &(&str, &str)| (a.to_owned(), b.to_owned());
-    Ok(Words { kind: kind.to_owned(), pairs: GENDER.iter().map(own).collect() })
+    Ok(Words { kind: kind.to_owned(), pairs: GENDER.iter().map(own).collect(), english: true })
 }
 
 /// Words from a text with a pair a line, separated by a tab, a comma or a semicolon; `#` starts a comment.
@@ -78,8 +83,8 @@ pub fn from_lines(kind: &str, text: &str) -> Result<Words> {
             continue;
         }
         let words: Vec<String> = line.split(['\t', ',', ';']).map(|word| word.trim().to_lowercase()).collect();
-        let one_word =
-            |word: &String| !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '\'');
+        let part = |part: &str| !part.is_empty() && part.chars().all(char::is_alphanumeric);
+        let one_word = |word: &String| word.split(JOINS).all(part);
         let [a, b] = words.as_slice() else {
             return Err(Error::data(format!("read swaps, line {}: write two words with a comma between", i + 1)));
         };
@@ -94,7 +99,7 @@ pub fn from_lines(kind: &str, text: &str) -> Result<Words> {
     if pairs.is_empty() {
         return Err(Error::data("read swaps: there are no pairs"));
     }
-    Ok(Words { kind: kind.to_owned(), pairs })
+    Ok(Words { kind: kind.to_owned(), pairs, english: false })
 }
 
 impl Words {
@@ -102,42 +107,54 @@ impl Words {
     /// none of them, or when both sides are spoken of, so that it has no side.
     #[must_use]
     pub fn swap(&self, text: &str) -> Option<Swapped> {
-        let gender = self.kind == "gender";
         let partner: HashMap<&str, (&str, Side)> = self
             .pairs
             .iter()
             .flat_map(|(a, b)| [(a.as_str(), (b.as_str(), Side::First)), (b.as_str(), (a.as_str(), Side::Second))])
             .collect();
-        let pieces = pieces(text);
+        let joins = self.pairs.iter().flat_map(|(a, b)| [a, b]).map(|word| word.matches(JOINS).count()).max();
+        let joins = joins.unwrap_or(0);
         let mut swapped = String::with_capacity(text.len() + 16);
         let mut side = None;
-        for (i, piece) in pieces.iter().enumerate() {
-            let lower = piece.to_lowercase();
-            let next = || pieces[i + 1..].iter().find(|p| p.chars().next().is_some_and(char::is_alphanumeric));
-            let found = match lower.as_str() {
-                "his" if gender => Some(("her", Side::First)),
-                "him" if gender => Some(("her", Side::First)),
-                "hers" if gender => Some(("his", Side::Second)),
-                "her" if gender => {
-                    // What follows directly, but for white space: a full stop ends the object.
-                    let directly = pieces.get(i + 1).is_some_and(|p| p.trim().is_empty());
-                    let object = !directly || next().is_none_or(|w| AFTER_OBJECT.contains(&w.to_lowercase().as_str()));
-                    Some((if object { "him" } else { "his" }, Side::Second))
-                }
-                other => partner.get(other).copied(),
+        let pieces = pieces(text);
+        let mut rest = pieces.as_slice();
+        while !rest.is_empty() {
+            // The longest word that is in the pairs; `mother-in-law` is read in parts where it is not.
+            let found = (0..=joins).rev().find_map(|joins| {
+                let word = joined(rest, joins)?;
+                let lower = word.to_lowercase();
+                let (partner, of) = self.pronoun(&lower, rest).or_else(|| partner.get(lower.as_str()).copied())?;
+                Some((2 * joins + 1, in_case_of(&word, partner), of))
+            });
+            let Some((n, word, of)) = found else {
+                swapped.push_str(rest[0]);
+                rest = &rest[1..];
+                continue;
             };
-            match found {
-                Some((word, of)) => {
-                    if side.is_some_and(|side| side != of) {
-                        return None;
-                    }
-                    side = Some(of);
-                    swapped.push_str(&in_case_of(piece, word));
-                }
-                None => swapped.push_str(piece),
+            if side.is_some_and(|side| side != of) {
+                return None;
             }
+            side = Some(of);
+            swapped.push_str(&word);
+            rest = &rest[n..];
         }
         side.map(|side| Swapped { text: swapped, side })
+    }
+
+    /// The partner and the side of a pronoun that begins these pieces, by what follows.
+    fn pronoun(&self, word: &str, pieces: &[&str]) -> Option<(&'static str, Side)> {
+        match word {
+            "his" | "him" if self.english => Some(("her", Side::First)),
+            "hers" if self.english => Some(("his", Side::Second)),
+            "her" if self.english => {
+                // What follows directly, but for white space: a full stop ends the object.
+                let directly = pieces.get(1).is_some_and(|p| p.trim().is_empty());
+                let next = pieces[1..].iter().find(|p| p.chars().next().is_some_and(char::is_alphanumeric));
+                let object = !directly || next.is_none_or(|w| AFTER_OBJECT.contains(&w.to_lowercase().as_str()));
+                Some((if object { "him" } else { "his" }, Side::Second))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -189,9 +206,16 @@ fn pieces(text: &str) -> Vec<&str> {
     pieces
 }
 
+/// The word that pieces begin with, with so many hyphens and apostrophes in it.
+fn joined(pieces: &[&str], joins: usize) -> Option<String> {
+    let word = pieces.get(..=2 * joins)?;
+    let joined = |between: &&str| between.len() == 1 && between.starts_with(JOINS);
+    word.iter().skip(1).step_by(2).all(joined).then(|| word.concat())
+}
+
 /// `word` in capitals where `model` is, or with a first capital.
 fn in_case_of(model: &str, word: &str) -> String {
-    let mut letters = model.chars();
+    let mut letters = model.chars().filter(|c| !JOINS.contains(c));
     let first = letters.next().is_some_and(char::is_uppercase);
     let rest = letters.clone().next().is_some() && letters.all(char::is_uppercase);
     if first && rest {
@@ -225,10 +249,28 @@ mod tests {
     fn swaps_of_a_file_are_read_and_bad_lines_named() {
         let words = from_lines("age", "young, old # years\n\nboy\tgrandpa\n").expect("two pairs");
         assert_eq!(words.swap("a Young boy").map(|s| s.text).as_deref(), Some("a Old grandpa"));
-        for (text, line) in [("a", 1), ("a,b\nb,c", 2), ("a b, c", 1), ("# none", 0)] {
+        for (text, line) in [("a", 1), ("a,b\nb,c", 2), ("a b, c", 1), ("-a,b", 1), ("a,b--c", 1), ("# none", 0)] {
             let error = from_lines("age", text).expect_err("bad").to_string();
             assert!(line == 0 || error.contains(&format!("line {line}")), "{error}");
         }
+    }
+
+    #[test]
+    fn words_with_hyphens_and_apostrophes_are_found_whole_and_their_parts_where_they_are_in_no_pair() {
+        let pairs = "mother-in-law,father-in-law\no'brien,o'connor\nson,daughter";
+        let words = from_lines("age", pairs).expect("three pairs");
+        let swap = |text: &str| words.swap(text).map(|s| s.text);
+        assert_eq!(swap("My mother-in-law's card").as_deref(), Some("My father-in-law's card"));
+        assert_eq!(swap("MOTHER-IN-LAW, Mother-in-law").as_deref(), Some("FATHER-IN-LAW, Father-in-law"));
+        assert_eq!(swap("my son-in-law O'Brien").as_deref(), Some("my daughter-in-law O'connor"));
+        assert_eq!(swap("mother in law; -mother-in").as_deref(), None);
+    }
+
+    #[test]
+    fn a_file_of_ones_own_gets_no_english_pronouns() {
+        let words = from_lines("gender", "er,sie").expect("a pair");
+        assert_eq!(words.swap("er sagt his").map(|s| s.text).as_deref(), Some("sie sagt his"));
+        assert_eq!(words.swap("ask her"), None);
     }
 
     #[test]

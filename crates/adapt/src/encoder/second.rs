@@ -65,7 +65,8 @@ impl Network {
 
     /// What the second head says of each text of a batch: numbers whose sigmoid is how likely each thing holds. Without
     /// dropout; empty when there is no second head.
-    pub fn second_outputs_of<'p>(&self, batch: &Batch<'_>, pass: &'p mut crate::encoder::Pass) -> &'p [f32] {
+    #[cfg(test)]
+    pub(crate) fn second_outputs_of<'p>(&self, batch: &Batch<'_>, pass: &'p mut crate::encoder::Pass) -> &'p [f32] {
         self.run(batch, None, pass);
         pass.read.second.clear();
         if let Some(second) = self.readout.second {

@@ -11,6 +11,7 @@ use crate::finetune::optimiser::{Optimiser, Pull};
 use crate::finetune::params::{CheckedFinetuneParams, FinetuneParams};
 use crate::finetune::progress::{Data, Finetuned, Run};
 use crate::finetune::run::train;
+use crate::logits::likeliest;
 use sha2::{Digest, Sha256};
 use understudy_core::{Error, Result, Seed};
 use understudy_kernels::train::Loss;
@@ -223,13 +224,6 @@ impl Learner for Encoder<'_> {
             columns.iter().for_each(|column| hash.update(column.to_le_bytes()));
         }
     }
-}
-
-/// Position of the greatest number, the first of equals.
-fn likeliest(row: &[f32]) -> usize {
-    let best =
-        row.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (i, x)| if *x > best.1 { (i, *x) } else { best });
-    best.0
 }
 
 /// A run whose passes are these.

@@ -119,12 +119,3 @@ impl CheckedFinetuneParams {
         &self.0
     }
 }
-
-/// Weights that make all classes count alike: examples / (classes · examples of the class); 1 for a class without any.
-#[must_use]
-#[expect(clippy::cast_possible_truncation, reason = "a weight of the order of 1")]
-pub fn balanced(counts: &[usize]) -> Vec<f32> {
-    let present = counts.iter().filter(|n| **n > 0).count() as f64;
-    let total = counts.iter().sum::<usize>() as f64;
-    counts.iter().map(|n| if *n == 0 { 1.0 } else { (total / (present * *n as f64)) as f32 }).collect()
-}

@@ -149,7 +149,9 @@ impl<'d, 'r, L: Learner> Loop<'d, 'r, L> {
             }
         };
         let elapsed = self.elapsed();
-        let samples = (steps * self.pace.batch as u64).min(self.data.train.len() as u64 * self.pace.epochs as u64);
+        // The last batch of an epoch may be smaller.
+        let per_epoch = self.steps_per_epoch();
+        let samples = steps / per_epoch * self.data.train.len() as u64 + steps % per_epoch * self.pace.batch as u64;
         let State { records: history, losses, .. } = self.state;
         let network = self.learner.into_network();
         Ok(Finetuned { network, history, losses, steps, kept_step, ended, elapsed, samples })

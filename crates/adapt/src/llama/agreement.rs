@@ -4,6 +4,7 @@
 use crate::llama::batch::{Batch, Example};
 use crate::llama::network::LlamaNetwork;
 use crate::llama::pass::Pass;
+use crate::logits::{likeliest, log_sum};
 use serde::{Deserialize, Serialize};
 use understudy_core::{Error, Result};
 
@@ -44,16 +45,14 @@ impl Agreement {
             let targets = &example.tokens[example.answer..];
             let rows = trained.chunks_exact(vocabulary).zip(logits.chunks_exact(vocabulary));
             for ((p, logits), target) in rows.zip(targets) {
-                let most = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-                let norm = most + logits.iter().map(|x| (f64::from(*x) - most).exp()).sum::<f64>().ln();
+                let norm = log_sum(logits);
                 let q = |i: usize| f64::from(logits[i]) - norm;
                 let kl: f64 = p.iter().enumerate().map(|(i, p)| p.exp() * (p - q(i))).sum();
                 let (target, count) = (*target as usize, this.n as f64);
                 this.mean_kl = (this.mean_kl * count + kl) / (count + 1.0);
                 this.max_kl = this.max_kl.max(kl);
                 this.max_logprob_difference = this.max_logprob_difference.max((p[target] - q(target)).abs());
-                let best = |x: &dyn Fn(usize) -> f64| (1..vocabulary).fold(0, |b, i| if x(i) > x(b) { i } else { b });
-                let flip = f64::from(u8::from(best(&|i| p[i]) != best(&|i| f64::from(logits[i]))));
+                let flip = f64::from(u8::from(likeliest(p) != likeliest(logits)));
                 this.flips = (this.flips * count + flip) / (count + 1.0);
                 this.n += 1;
             }

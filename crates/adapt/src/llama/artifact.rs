@@ -1,14 +1,14 @@
 //! Writes a fine-tuned generative model as the folder that `model::adapted` reads.
 
-use crate::artifact::{Content, Existing, put_folder_of};
+use crate::artifact::{Content, Existing, There, put_folder, there};
 use crate::card::CARD;
 use crate::llama::card::card;
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
 };
 use understudy_core::{Error, Result, hash::sha256_hex};
+use understudy_dataset::Learned;
 use understudy_model::adapted::{ADAPTER, Adapted, AdaptedManifest, MODEL};
 use understudy_model::artifact::MANIFEST;
 use understudy_model::installed::hash_file;
@@ -34,17 +34,19 @@ pub struct NewAdapted {
     pub manifest: AdaptedManifest,
     /// What serves.
     pub weights: Weights,
+    /// What it learned from, as far as that is known.
+    pub learned: Learned,
 }
 
 /// Writes the artifact to `dir`, its card beside it, and reads it back. An artifact of the same hash is left as it is.
-/// Whatever happens, `dir` holds a whole artifact or what it held before.
+/// What may happen to `dir` is as of [`crate::artifact::write`].
 ///
 /// # Errors
 /// `Invalid` when `dir` holds another artifact (and `existing` is [`Existing::Keep`]) or anything else; `Data` when
 /// writing fails.
 pub fn write(dir: &Path, new: NewAdapted, existing: Existing) -> Result<Adapted> {
-    let NewAdapted { mut manifest, weights } = new;
-    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let NewAdapted { mut manifest, weights, learned } = new;
+    let mut files: BTreeMap<String, Vec<u8>> = [(Learned::FILE.to_owned(), learned.to_bytes())].into();
     let model = match weights {
         Weights::Adapter { gguf, peft } => {
             files.extend(peft.into_iter().map(|(name, bytes)| (format!("adapter/{name}"), bytes)));
@@ -61,40 +63,25 @@ pub fn write(dir: &Path, new: NewAdapted, existing: Existing) -> Result<Adapted>
         .map_err(|e| Error::internal(format!("write artifact {}: {e}", dir.display())))?;
     json.push(b'\n');
 
-    let occupied = match fs::read_dir(dir) {
-        Ok(mut entries) => entries.next().is_some(),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
-        Err(e) => return Err(Error::data(format!("write artifact {}: {e}", dir.display()))),
+    let same =
+        |old: &Adapted| *old.manifest() == AdaptedManifest { created: old.manifest().created, ..manifest.clone() };
+    let occupied = match there(dir, existing, Adapted::read, same, |old| (&old.manifest().name, old.hash()))? {
+        There::Same(old) => return Ok(old),
+        There::Other => true,
+        There::Nothing => false,
     };
-    if occupied {
-        let there = Adapted::read(dir);
-        let same = there.as_ref().is_ok_and(|old| {
-            let mut kept = old.manifest().clone();
-            kept.created = manifest.created;
-            kept == manifest
-        });
-        if same {
-            return there;
-        }
-        let refused = |what: &str| Err(Error::invalid(format!("write artifact {}: {what}", dir.display())));
-        if !dir.join(MANIFEST).exists() {
-            return refused("the folder is not empty and holds no artifact; choose another one");
-        }
-        if existing == Existing::Keep {
-            return refused("it holds another one; choose another folder or pass --force");
-        }
-    }
     let card = card(&manifest, &Adapted::hash_of(&json)?);
     let own = [(MANIFEST, Content::Bytes(json.as_slice())), (CARD, Content::Bytes(card.as_bytes()))];
     let small = files.iter().map(|(file, bytes)| (file.as_str(), Content::Bytes(bytes)));
     let large = model.as_deref().map(|path| (MODEL, Content::Copy(path)));
-    put_folder_of(dir, occupied, own.into_iter().chain(small).chain(large))?;
+    put_folder(dir, occupied, own.into_iter().chain(small).chain(large))?;
     Adapted::read(dir)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use understudy_core::{Seed, Timestamp};
     use understudy_model::adapted::{Kind, Served};
     use understudy_model::artifact::{BaseModel, FORMAT};
@@ -112,6 +99,7 @@ mod tests {
             metrics: BTreeMap::new(),
             served: Served { f16_mean_kl: 1e-5, installed_mean_kl: 1e-3, installed_flips: 0.0, n: 9 },
             data_hash: "cd".into(),
+            taught: None,
             n_train: 5,
             n_test: 1,
             max_tokens: 64,
@@ -122,7 +110,7 @@ mod tests {
             created: Timestamp(3),
         };
         let peft = [("adapter_config.json".to_owned(), b"{}".to_vec())].into();
-        NewAdapted { manifest, weights: Weights::Adapter { gguf: adapter.to_vec(), peft } }
+        NewAdapted { manifest, weights: Weights::Adapter { gguf: adapter.to_vec(), peft }, learned: Learned::default() }
     }
 
     #[test]

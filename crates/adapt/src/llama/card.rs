@@ -1,5 +1,6 @@
 //! The model card of a generative artifact: what [`crate::card`] is for classifiers. Not part of the artifact's hash.
 
+use crate::card::line;
 use std::fmt::Write as _;
 use understudy_model::{
     adapted::{AdaptedManifest, MODEL},
@@ -12,11 +13,6 @@ pub(crate) fn card(manifest: &AdaptedManifest, hash: &str) -> String {
     // A String takes all that is written to it.
     let _ = write(&mut text, manifest, hash);
     text
-}
-
-/// A text in one line of a table.
-fn line(text: &str) -> String {
-    text.replace(['\n', '\r'], " ").replace('|', "\\|")
 }
 
 fn write(text: &mut String, manifest: &AdaptedManifest, hash: &str) -> std::fmt::Result {
@@ -48,13 +44,16 @@ fn write(text: &mut String, manifest: &AdaptedManifest, hash: &str) -> std::fmt:
         row("made from", format!("the artifact with hash `{parent}`"))?;
     }
     writeln!(text, "\n## Quality\n\nOn {} rows that had no part in training, with 95 % intervals:\n", manifest.n_test)?;
-    let quantised = manifest.quantised.iter().flat_map(|q| &q.figures);
+    // Beside the training's loss in nats, what quantising lost is points.
+    let named = |name| if name == "loss" { "accuracy lost" } else { name };
+    let quantised = manifest.quantised.iter().flat_map(|q| &q.figures).map(|(name, m)| (named(name.as_str()), m));
     if manifest.metrics.is_empty() && manifest.quantised.is_none() {
         writeln!(text, "Not measured: no rows were set aside.")?;
     } else {
         writeln!(text, "| figure | value | low | high | n |\n|---|---:|---:|---:|---:|")?;
     }
-    for (name, m) in manifest.metrics.iter().chain(quantised) {
+    let trained = manifest.metrics.iter().map(|(name, m)| (name.as_str(), m));
+    for (name, m) in trained.chain(quantised) {
         writeln!(text, "| {} | {:.4} | {:.4} | {:.4} | {} |", line(name), m.estimate, m.low, m.high, m.n)?;
     }
     if let Some(q) = &manifest.quantised {
@@ -66,6 +65,9 @@ fn write(text: &mut String, manifest: &AdaptedManifest, hash: &str) -> std::fmt:
             q.bytes,
             q.importance_rows
         )?;
+        if q.candidates > 1 {
+            writeln!(text, "Picked among {} on the same rows: its figures are a little too good.", q.candidates)?;
+        }
     }
     let served = &manifest.served;
     writeln!(
@@ -81,4 +83,26 @@ fn write(text: &mut String, manifest: &AdaptedManifest, hash: &str) -> std::fmt:
         writeln!(text, "- It answers only on the base that it names, by hash.")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_have_one_meaning_each_and_no_text_leaves_its_cell() {
+        let metric = |estimate| serde_json::json!({"estimate": estimate, "low": 0.0, "high": 1.0, "n": 9});
+        let manifest = serde_json::json!({
+            "format": 2, "kind": "generative", "name": "slots", "task": null, "base": {"name": "smollm2", "hash": "ab"},
+            "method": "lora", "system": "Say `a|b`.\nNow.", "files": {}, "metrics": {"loss": metric(0.7)},
+            "served": {"f16_mean_kl": 0.0, "installed_mean_kl": 0.0, "installed_flips": 0.0, "n": 9}, "data_hash": "cd",
+            "n_train": 5, "n_test": 9, "max_tokens": 64, "seed": 1, "parent": null, "created": 0,
+            "quantised": {
+                "to": "Q4_K_M", "importance_rows": 3, "bytes_before": 9, "bytes": 3, "figures": {"loss": metric(0.2)},
+            },
+        });
+        let card = card(&serde_json::from_value(manifest).expect("a manifest"), "ef56");
+        assert!(card.contains("| loss | 0.7000 ") && card.contains("| accuracy lost | 0.2000 "), "{card}");
+        assert!(card.contains("| `Say  a b . Now.` |"), "{card}");
+    }
 }

@@ -118,7 +118,7 @@ impl Dense {
         product(input, Right::Plain(self.weight().t()), options, out);
         if let Some(adapters) = &self.adapters {
             let n = adapters.thin();
-            let down = sized(&mut thin.rows, rows * n);
+            let down = grown(&mut thin.rows, rows * n);
             let a = Mat::new(&parameters[adapters.a].values, n, self.inputs);
             product(input, Right::Plain(a.t()), ProductOptions::default(), down);
             let block = Mat::new(&adapters.block, self.outputs, n);
@@ -147,11 +147,11 @@ impl Dense {
         let (n, rank, x) = (adapters.thin(), adapters.rank, Mat::new(x, rows, self.inputs));
         let a = Mat::new(&parameters[adapters.a].values, n, self.inputs);
         let Thin { rows: narrow, block: whole } = thin;
-        let narrow = sized(narrow, rows * n);
+        let narrow = grown(narrow, rows * n);
 
         // Of B: the blocks of gradᵀ · (x·Aᵀ).
         product(x, Right::Plain(a.t()), ProductOptions::default(), narrow);
-        let whole = sized(whole, self.outputs * n);
+        let whole = grown(whole, self.outputs * n);
         let scaled = ProductOptions { alpha: adapters.scale, ..Default::default() };
         product(grad.t(), Right::Plain(Mat::new(narrow, rows, n)), scaled, whole);
         for (i, part) in adapters.parts.iter().enumerate() {
@@ -176,7 +176,7 @@ impl Dense {
 }
 
 /// The first `n` numbers of a buffer that is grown where it is too short.
-pub(crate) fn sized(buffer: &mut Vec<f32>, n: usize) -> &mut [f32] {
+pub(crate) fn grown(buffer: &mut Vec<f32>, n: usize) -> &mut [f32] {
     if buffer.len() < n {
         buffer.resize(n, 0.0);
     }

@@ -44,6 +44,17 @@ fn adapters_that_are_of_another_kind_or_another_base_are_refused() {
     assert!(told(&changed("use_dora", true.into()), tensors).contains("use_dora"));
     assert!(told(&changed("modules_to_save", vec!["lm_head"].into()), tensors).contains("modules_to_save"));
     assert!(told(&changed("peft_type", "IA3".into()), tensors).contains("peft_type"));
+    assert!(told(&changed("alora_invocation_tokens", vec![1, 2].into()), tensors).contains("plain LoRA"));
+    for start in ["pissa", "pissa_niter_16", "olora", "corda", "loftq"] {
+        let error = told(&changed("init_lora_weights", start.into()), tensors);
+        assert!(error.contains(start) && error.contains("path_initial_model"), "{error}");
+    }
+    for start in
+        [true.into(), false.into(), serde_json::Value::Null, "gaussian".into(), "orthogonal".into(), "eva".into()]
+    {
+        let config = changed("init_lora_weights", start);
+        LlamaNetwork::from_peft(weights(false), &config, tensors, 64).map(drop).unwrap();
+    }
     assert!(told(&changed("r", 5.into()), tensors).contains("rank 5"));
     assert!(told(config, &tensors[..tensors.len() - 8]).contains("adapter_model.safetensors"));
     let mut deeper = weights(false);
@@ -74,6 +85,61 @@ fn a_merged_folder_says_what_the_network_with_its_adapters_said() {
         println!("biased {biased}: largest difference {difference:.1e}");
         assert!(difference < 1e-4);
     }
+}
+
+#[test]
+fn a_model_in_the_folder_is_replaced_as_a_whole_and_nothing_else_is() {
+    let (network, tmp) = (adapted(false), tempfile::tempdir().unwrap());
+    let (model, thesis) = (tmp.path().join("model"), tmp.path().join("thesis"));
+    let tokenizer = [("tokenizer.json".to_owned(), b"{}".to_vec())].into();
+    network.write_folder_with(&model, &tokenizer).unwrap();
+    std::fs::write(model.join("model-00002-of-00002.safetensors"), "old").unwrap();
+    network.write_folder_with(&model, &tokenizer).unwrap();
+    let mut names: Vec<_> = std::fs::read_dir(&model).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["config.json", "model.safetensors", "tokenizer.json"]);
+    assert_eq!(std::fs::read_dir(tmp.path()).unwrap().count(), 1, "nothing else is left behind");
+    std::fs::create_dir(&thesis).unwrap();
+    std::fs::write(thesis.join("config.json"), "precious").unwrap();
+    let refused = network.write_folder(&thesis).unwrap_err().to_string();
+    assert!(refused.contains("holds no model"), "{refused}");
+    assert_eq!(std::fs::read(thesis.join("config.json")).unwrap(), b"precious");
+}
+
+#[test]
+fn a_merged_gguf_file_says_nothing_of_how_its_base_lies_on_the_disk() {
+    use gguf_write::{Floats, Tensor, Value, write_to};
+    let (network, tmp) = (adapted(false), tempfile::tempdir().unwrap());
+    let (base, merged) = (tmp.path().join("base.gguf"), tmp.path().join("merged.gguf"));
+    let c = network.config();
+    let number = |x: usize| Value::U32(u32::try_from(x).unwrap());
+    // A u16 of 300: both of its bytes count.
+    let long = Value::Raw(&[2, 0, 0, 0, 44, 1]);
+    let values = [
+        ("general.architecture", Value::Text("llama")),
+        ("general.alignment", Value::U32(64)),
+        ("llama.embedding_length", number(c.width)),
+        ("llama.block_count", number(c.layers)),
+        ("llama.attention.head_count", number(c.heads)),
+        ("llama.attention.head_count_kv", number(c.kv_heads)),
+        ("llama.feed_forward_length", number(c.inner)),
+        ("llama.attention.layer_norm_rms_epsilon", Value::F32(c.epsilon)),
+        ("split.count", long),
+        ("quantize.imatrix.file", Value::Text("calibration.dat")),
+        ("tokenizer.chat_template", Value::Text("{{ messages }}")),
+    ];
+    let table = Tensor { name: "token_embd.weight".into(), shape: vec![c.width, c.vocabulary], floats: Floats::F32 };
+    let mut bytes = Vec::new();
+    write_to(&mut bytes, &values, &[table], |_| vec![0.0; c.width * c.vocabulary].into()).unwrap();
+    std::fs::write(&base, bytes).unwrap();
+    assert_eq!(gguf::Gguf::open(&base).unwrap().number("split.count").unwrap().to_bits(), 300f64.to_bits());
+
+    network.write_gguf(&base, "merged", Numbers::F32, &merged).unwrap();
+    let file = gguf::Gguf::open(&merged).unwrap();
+    assert_eq!(file.text("tokenizer.chat_template").unwrap(), "{{ messages }}");
+    assert!(!["general.alignment", "split.count", "quantize.imatrix.file"].iter().any(|key| file.has(key)));
+    let read = LlamaNetwork::new(Weights::from_gguf(&merged).unwrap(), small(), Seed(7), 64).unwrap();
+    assert!(largest_difference(&network, &read, &Batch::new(&examples(4))) < 1e-4);
 }
 
 fn adapted_of(weights: Weights) -> LlamaNetwork {

@@ -6,6 +6,7 @@
 //! written, and one over the first model's answer whether the second would have written the same.
 
 use crate::llama::batch::Example;
+use crate::logits::{likeliest, log_sum};
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
 use serde::Serialize;
@@ -187,15 +188,6 @@ impl Reference {
             token_flips: a_token("token flips", after, |row| row.token_flips as f64),
         }
     }
-}
-
-fn log_sum(row: &[f32]) -> f64 {
-    let most = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    most + row.iter().map(|x| (f64::from(*x) - most).exp()).sum::<f64>().ln()
-}
-
-fn likeliest(row: &[f32]) -> usize {
-    (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
 }
 
 fn score(example: &Example, logits: &[f32], vocabulary: usize, before: Option<&[f32]>) -> Result<Scored> {

@@ -162,7 +162,10 @@ impl Gguf {
         Ok(match kind {
             0 => Value::Number(f64::from(take(1)?[0])),
             1 => Value::Number(f64::from(i8::from_le_bytes([take(1)?[0]]))),
-            2 => Value::Number(f64::from(u16::from_le_bytes([take(2)?[0], 0]))),
+            2 => {
+                let bytes = take(2)?;
+                Value::Number(f64::from(u16::from_le_bytes([bytes[0], bytes[1]])))
+            }
             3 | 7 => {
                 take(if kind == 3 { 2 } else { 1 })?;
                 Value::Other
@@ -209,9 +212,9 @@ impl Gguf {
         }
     }
 
-    /// All values of the metadata but those that `left_out` names, as they lie in the file: type, then value.
-    pub(crate) fn raw_values(&mut self, left_out: &[&str]) -> Result<Vec<(String, Vec<u8>)>> {
-        let places: Vec<_> = self.places.iter().filter(|(key, _)| !left_out.contains(&key.as_str())).cloned().collect();
+    /// The values of the metadata whose keys are `wanted`, as they lie in the file: type, then value.
+    pub(crate) fn raw_values(&mut self, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, Vec<u8>)>> {
+        let places: Vec<_> = self.places.iter().filter(|(key, _)| wanted(key)).cloned().collect();
         let mut found = Vec::with_capacity(places.len());
         for (key, place) in places {
             let failed = |e: std::io::Error| Error::data(format!("read {}: {e}", self.name));

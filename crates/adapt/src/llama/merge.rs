@@ -2,6 +2,7 @@
 //! libraries. Of a matrix W with an adapter, W + scale · B · A is written; one tensor at a time is in memory beside the
 //! network.
 
+use crate::artifact::{Content, put_folder};
 use crate::llama::config::LlamaConfig;
 use crate::llama::dense::Dense;
 use crate::llama::gguf::Gguf;
@@ -12,6 +13,7 @@ use crate::llama::weights::interleave;
 use crate::tensors;
 use serde_json::json;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -164,8 +166,10 @@ impl LlamaNetwork {
                 like.display()
             )));
         }
-        let own = ["general.name", "general.file_type", "general.quantization_version"];
-        let kept = base.raw_values(&own)?;
+        // What is written anew, and what says how the other file lies on its disk or was quantised.
+        let own = ["general.name", "general.file_type", "general.quantization_version", "general.alignment"];
+        let other = |key: &str| own.contains(&key) || key.starts_with("split.") || key.starts_with("quantize.");
+        let kept = base.raw_values(|key| !other(key))?;
         let mut values: Vec<(&str, Value<'_>)> =
             kept.iter().map(|(key, bytes)| (key.as_str(), Value::Raw(bytes))).collect();
         values.push(("general.name", Value::Text(name)));
@@ -194,11 +198,21 @@ impl LlamaNetwork {
     }
 
     /// Writes `config.json` and `model.safetensors` (F32) of the model with its adapters folded in, as `transformers`
-    /// loads them. The tokeniser is no part of it.
+    /// loads them. The tokeniser is no part of it. A model that the folder holds is replaced with all its files; what may
+    /// happen to it is as of [`crate::artifact::write`].
     ///
     /// # Errors
-    /// `Invalid` when the model has what that layout cannot say; `Data` when writing fails.
+    /// `Invalid` when the model has what that layout cannot say, or the folder is not empty and holds no model of that
+    /// layout; `Data` when writing fails.
     pub fn write_folder(&self, folder: &Path) -> Result<()> {
+        self.write_folder_with(folder, &BTreeMap::new())
+    }
+
+    /// The same with further files by name: those of the tokeniser ([`crate::llama::tokenizer_files`]).
+    ///
+    /// # Errors
+    /// As [`LlamaNetwork::write_folder`].
+    pub fn write_folder_with(&self, folder: &Path, further: &BTreeMap<String, Vec<u8>>) -> Result<()> {
         let c = &self.config;
         if !self.factors.is_empty() {
             return Err(Error::invalid("write safetensors: the model scales its rotary angles; write GGUF instead"));
@@ -216,20 +230,43 @@ impl LlamaNetwork {
             "max_position_embeddings": c.positions, "hidden_act": "silu",
             "tie_word_embeddings": self.output.is_none(), "torch_dtype": "float32",
         });
-        let failed = |e: std::io::Error| Error::data(format!("write {}: {e}", folder.display()));
-        std::fs::create_dir_all(folder).map_err(failed)?;
-        std::fs::write(folder.join("config.json"), format!("{config:#}\n")).map_err(failed)?;
-        let all = self.merged();
-        let numbers: Vec<Cow<'_, [f32]>> = all.iter().map(|tensor| self.numbers(tensor)).collect();
+        let (config, all) = (format!("{config:#}\n"), self.merged());
         let written: Vec<tensors::Tensor<'_>> = all
             .iter()
-            .zip(&numbers)
-            .map(|(tensor, numbers)| tensors::Tensor {
+            .map(|tensor| tensors::Tensor {
                 name: tensor.hub.clone(),
                 shape: tensor.shape.clone(),
-                data: tensors::Data::F32(numbers),
+                data: tensors::Data::Later(Box::new(|| self.numbers(tensor))),
             })
             .collect();
-        tensors::write(&folder.join("model.safetensors"), &written, &[("format", "pt")]).map_err(failed)
+        let weights = |mut to: &mut dyn Write| tensors::write_to(&mut to, &written, &[("format", "pt")]);
+        let own = [(CONFIG, Content::Bytes(config.as_bytes())), ("model.safetensors", Content::Made(&weights))];
+        let further = further.iter().map(|(file, bytes)| (file.as_str(), Content::Bytes(bytes)));
+        put_folder(folder, holds_model(folder)?, further.chain(own))
     }
+}
+
+/// What tells a folder in Hugging Face's layout, beside weights.
+const CONFIG: &str = "config.json";
+
+/// True when the folder holds a model in Hugging Face's layout, false when it is empty or missing; an error when it holds
+/// anything else.
+fn holds_model(folder: &Path) -> Result<bool> {
+    let failed = |e: std::io::Error| Error::data(format!("write {}: {e}", folder.display()));
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries.collect::<std::io::Result<Vec<_>>>().map_err(failed)?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(failed(e)),
+    };
+    if entries.is_empty() {
+        return Ok(false);
+    }
+    let weights = |path: &Path| path.extension().is_some_and(|end| end == "safetensors");
+    if folder.join(CONFIG).exists() && entries.iter().any(|entry| weights(&entry.path())) {
+        return Ok(true);
+    }
+    Err(Error::invalid(format!(
+        "write {}: the folder is not empty and holds no model ({CONFIG} and safetensors); choose another one",
+        folder.display()
+    )))
 }

@@ -3,11 +3,12 @@
 use crate::encoder::{Gradients, Kind, Parameter};
 use crate::llama::batch::{Batch, weighted};
 use crate::llama::config::LlamaConfig;
-use crate::llama::dense::{Adapters, Dense, Part, sized};
+use crate::llama::dense::{Adapters, Dense, Part, grown};
 use crate::llama::importance::Read;
 use crate::llama::lora::{LlamaLora, LlamaTarget};
 use crate::llama::pass::{LayerState, Pass};
 use crate::llama::weights::{LayerWeights, Weights};
+use crate::logits::{likeliest, log_sum};
 use crate::lora::start;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -163,30 +164,30 @@ impl LlamaNetwork {
             }
         };
         layers.resize_with(config.layers, LayerState::default);
-        let stream = sized(stream, rows * width);
+        let stream = grown(stream, rows * width);
         gather_rows(&self.table, width, &batch.ids, stream);
-        let normed = sized(normed, rows * width);
+        let normed = grown(normed, rows * width);
         for (depth, (layer, state)) in self.layers.iter().zip(layers).enumerate() {
-            let kept = sized(&mut state.attention_rows, rows * width);
-            let scales = sized(&mut state.attention_scales, rows);
+            let kept = grown(&mut state.attention_rows, rows * width);
+            let scales = grown(&mut state.attention_scales, rows);
             rms_forward(stream, &layer.attention_norm, config.epsilon, scales, kept, normed);
             observe(depth, Read::Attention, normed);
-            let qkv = sized(&mut state.qkv, rows * config.qkv());
+            let qkv = grown(&mut state.qkv, rows * config.qkv());
             layer.qkv.forward(&self.parameters, normed, Output::Replace, thin, qkv);
             let turned = config.heads + config.kv_heads;
             self.rotary.rotate(qkv, config.qkv(), turned, &batch.places, Direction::Forward);
-            let attended = sized(&mut state.attended, rows * config.heads * config.head_width);
+            let attended = grown(&mut state.attended, rows * config.heads * config.head_width);
             attention(config, qkv, &batch.lengths).forward(attended);
             observe(depth, Read::Attended, attended);
             layer.attended.forward(&self.parameters, attended, Output::Add, thin, stream);
 
-            let kept = sized(&mut state.feed_rows, rows * width);
-            let scales = sized(&mut state.feed_scales, rows);
+            let kept = grown(&mut state.feed_rows, rows * width);
+            let scales = grown(&mut state.feed_scales, rows);
             rms_forward(stream, &layer.feed_norm, config.epsilon, scales, kept, normed);
             observe(depth, Read::Feed, normed);
-            let gate_up = sized(&mut state.gate_up, rows * 2 * inner);
+            let gate_up = grown(&mut state.gate_up, rows * 2 * inner);
             layer.gate_up.forward(&self.parameters, normed, Output::Replace, thin, gate_up);
-            let wide = sized(wide, rows * inner);
+            let wide = grown(wide, rows * inner);
             swiglu_forward(gate_up, inner, wide);
             observe(depth, Read::Inner, wide);
             layer.down.forward(&self.parameters, wide, Output::Add, thin, stream);
@@ -197,10 +198,10 @@ impl LlamaNetwork {
     pub(crate) fn pick(&self, batch: &Batch, pass: &mut Pass) {
         let (width, picked) = (self.config.width, batch.targets());
         let Pass { stream, picked: rows, picked_rows, picked_scales, picked_normed, .. } = pass;
-        let rows = sized(rows, picked * width);
+        let rows = grown(rows, picked * width);
         gather_rows(&stream[..batch.ids.len() * width], width, &batch.rows, rows);
-        let (kept, scales) = (sized(picked_rows, picked * width), sized(picked_scales, picked));
-        rms_forward(rows, &self.norm, self.config.epsilon, scales, kept, sized(picked_normed, picked * width));
+        let (kept, scales) = (grown(picked_rows, picked * width), grown(picked_scales, picked));
+        rms_forward(rows, &self.norm, self.config.epsilon, scales, kept, grown(picked_normed, picked * width));
     }
 
     /// Rows of the vocabulary that score the normed rows.
@@ -215,7 +216,7 @@ impl LlamaNetwork {
         let Pass { picked_normed, logits, logits_grad, .. } = pass;
         for (block, targets) in targets.chunks(SCORED).enumerate() {
             let rows = &picked_normed[block * SCORED * width..][..targets.len() * width];
-            let logits = sized(logits, targets.len() * self.config.vocabulary);
+            let logits = grown(logits, targets.len() * self.config.vocabulary);
             let rows = Mat::new(rows, targets.len(), width);
             product(rows, Right::Plain(self.scorer().t()), ProductOptions::default(), logits);
             each(block * SCORED, targets, logits, logits_grad);
@@ -236,8 +237,7 @@ impl LlamaNetwork {
                 .zip(targets)
                 .map(|(row, target)| {
                     let target = *target as usize;
-                    let best = row.iter().enumerate().fold(0, |best, (i, x)| if *x > row[best] { i } else { best });
-                    (-log_softmax(row)[target], u64::from(best == target))
+                    (-log_softmax(row)[target], u64::from(likeliest(row) == target))
                 })
                 .collect();
             for ((one, hit), weight) in rows.into_iter().zip(&batch.weights[first..]) {
@@ -270,9 +270,9 @@ impl LlamaNetwork {
         let (width, vocabulary, rows) = (self.config.width, self.config.vocabulary, batch.ids.len());
         let mut loss = Loss::default();
         let mut picked_grad = std::mem::take(&mut pass.picked_grad);
-        let of_picked = sized(&mut picked_grad, batch.targets() * width);
+        let of_picked = grown(&mut picked_grad, batch.targets() * width);
         self.scores(&batch.targets, pass, |first, targets, logits, grads| {
-            let grads = sized(grads, logits.len());
+            let grads = grown(grads, logits.len());
             let parts: Vec<Loss> = logits
                 .par_chunks_exact(vocabulary)
                 .zip(grads.par_chunks_exact_mut(vocabulary))
@@ -307,13 +307,13 @@ impl LlamaNetwork {
         let (config, rows) = (&self.config, batch.ids.len());
         let (width, inner, qkv_width) = (config.width, config.inner, config.qkv());
         let Pass { layers, stream, normed, wide, wide_grad, narrow, thin, .. } = pass;
-        let (stream, normed) = (&mut stream[..rows * width], sized(normed, rows * width));
-        let wide = sized(wide, rows * inner);
-        let narrow = sized(narrow, rows * width.max(config.heads * config.head_width));
+        let (stream, normed) = (&mut stream[..rows * width], grown(normed, rows * width));
+        let wide = grown(wide, rows * inner);
+        let narrow = grown(narrow, rows * width.max(config.heads * config.head_width));
         for (depth, (layer, state)) in self.layers.iter().zip(layers).enumerate().rev() {
             let gate_up = &mut state.gate_up[..rows * 2 * inner];
             swiglu_forward(gate_up, inner, wide);
-            let of_wide = sized(wide_grad, rows * inner);
+            let of_wide = grown(wide_grad, rows * inner);
             layer.down.backward(&self.parameters, wide, stream, Some(of_wide), thin, gradients);
             swiglu_backward(gate_up, inner, of_wide);
             let kept = &state.feed_rows[..rows * width];
@@ -325,7 +325,7 @@ impl LlamaNetwork {
             let attended = &state.attended[..rows * config.heads * config.head_width];
             let of_attended = &mut narrow[..attended.len()];
             layer.attended.backward(&self.parameters, attended, stream, Some(of_attended), thin, gradients);
-            let of_qkv = sized(wide_grad, rows * qkv_width);
+            let of_qkv = grown(wide_grad, rows * qkv_width);
             attention(config, &state.qkv[..rows * qkv_width], &batch.lengths).backward(of_attended, of_qkv);
             let turned = config.heads + config.kv_heads;
             self.rotary.rotate(of_qkv, qkv_width, turned, &batch.places, Direction::Backward);
@@ -382,9 +382,8 @@ fn attach(
 }
 
 fn log_softmax(row: &[f32]) -> Vec<f64> {
-    let most = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let log_sum = row.iter().map(|x| (f64::from(*x) - most).exp()).sum::<f64>().ln() + most;
-    row.iter().map(|x| f64::from(*x) - log_sum).collect()
+    let norm = log_sum(row);
+    row.iter().map(|x| f64::from(*x) - norm).collect()
 }
 
 /// SHA-256 over all numbers and the shape.

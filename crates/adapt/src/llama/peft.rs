@@ -27,10 +27,17 @@ struct Config {
     #[serde(default)]
     modules_to_save: Option<Vec<String>>,
     #[serde(default)]
+    init_lora_weights: serde_json::Value,
+    #[serde(default)]
+    alora_invocation_tokens: Option<serde_json::Value>,
+    #[serde(default)]
     rank_pattern: BTreeMap<String, serde_json::Value>,
     #[serde(default)]
     alpha_pattern: BTreeMap<String, serde_json::Value>,
 }
+
+/// Initialisations by name that leave the base as it is.
+const PLAIN_STARTS: [&str; 3] = ["gaussian", "orthogonal", "eva"];
 
 /// An adapter as its file has it.
 struct Found {
@@ -95,6 +102,17 @@ fn read_config(bytes: &[u8]) -> Result<LlamaLora> {
     ];
     if let Some((_, what)) = refused.iter().find(|(is, _)| *is) {
         return Err(wrong(format!("{what} is not supported; merge the adapter into its base where it was trained")));
+    }
+    // An adapter that works only behind some tokens has no plain or merged form.
+    if config.alora_invocation_tokens.is_some() {
+        return Err(wrong("alora_invocation_tokens is not supported; train it as plain LoRA, without them".into()));
+    }
+    // Others than these begin with changed base weights: the adapter is no difference to the base as it is published.
+    if let Some(start) = config.init_lora_weights.as_str().filter(|start| !PLAIN_STARTS.contains(start)) {
+        return Err(wrong(format!(
+            "init_lora_weights `{start}` changed the base that it was trained on; save it as plain LoRA with PEFT's \
+             `path_initial_model_for_weight_conversion`, or merge it there and import the merged model"
+        )));
     }
     // Rank-stabilised adapters count α / √rank times.
     let alpha = if config.use_rslora { config.lora_alpha * (config.r as f64).sqrt() } else { config.lora_alpha };

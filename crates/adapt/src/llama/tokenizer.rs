@@ -95,12 +95,23 @@ pub fn same_tokens_as(base: &Path, other: &Path) -> Result<()> {
     compare(&of_gguf(base)?, &of_gguf(other)?)
 }
 
-/// Writes `tokenizer.json` and `tokenizer_config.json` (with the chat template) for Hugging Face's libraries beside a
-/// model's other files.
+/// Writes [`tokenizer_files`] beside a model's other files.
 ///
 /// # Errors
-/// `Invalid` when the file's tokeniser is of a kind that is not known here; `Data` when reading or writing fails.
+/// As [`tokenizer_files`]; `Data` too when writing fails.
 pub fn write_tokenizer(gguf: &Path, folder: &Path) -> Result<()> {
+    for (name, bytes) in tokenizer_files(gguf)? {
+        let path = folder.join(name);
+        std::fs::write(&path, bytes).map_err(|e| Error::data(format!("write {}: {e}", path.display())))?;
+    }
+    Ok(())
+}
+
+/// `tokenizer.json` and `tokenizer_config.json` (with the chat template) for Hugging Face's libraries, by name.
+///
+/// # Errors
+/// `Invalid` when the file's tokeniser is of a kind that is not known here; `Data` when reading fails.
+pub fn tokenizer_files(gguf: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     let mut file = Gguf::open(gguf)?;
     let kind = file.text("tokenizer.ggml.model")?.to_owned();
     let pre = file.text("tokenizer.ggml.pre").unwrap_or("default").to_owned();
@@ -152,12 +163,8 @@ pub fn write_tokenizer(gguf: &Path, folder: &Path) -> Result<()> {
     if let Ok(template) = file.text("tokenizer.chat_template") {
         config.insert("chat_template".to_owned(), json!(template));
     }
-    let put = |name: &str, value: &Value| {
-        let path = folder.join(name);
-        std::fs::write(&path, format!("{value:#}\n")).map_err(|e| Error::data(format!("write {}: {e}", path.display())))
-    };
-    put("tokenizer.json", &json)?;
-    put("tokenizer_config.json", &Value::Object(config))
+    let file = |name: &str, value: &Value| (name.to_owned(), format!("{value:#}\n").into_bytes());
+    Ok([file("tokenizer.json", &json), file("tokenizer_config.json", &Value::Object(config))].into())
 }
 
 /// How a text is cut before pieces are joined.

@@ -86,6 +86,18 @@ fn what_is_written_reads_back_and_answers_the_same() {
 }
 
 #[test]
+fn the_configuration_says_how_frequent_tokens_were_weighed() {
+    let config = |sif: f64| {
+        let fitted = fit(TableParams { width: 4, sif, ..TableParams::default() }, 1);
+        String::from_utf8(encode(&fitted, tokenizer(), "minilm").unwrap().remove("config.json").unwrap()).unwrap()
+    };
+    let weighed = config(1e-4);
+    assert!(weighed.contains("\"apply_zipf\": true") && weighed.contains("\"sif_coefficient\": 0.0001"), "{weighed}");
+    let plain = config(0.0);
+    assert!(plain.contains("\"apply_zipf\": false") && plain.contains("\"sif_coefficient\": null"), "{plain}");
+}
+
+#[test]
 fn the_seed_decides_everything() {
     let params = TableParams { width: 4, ..TableParams::default() };
     let (a, b, c) = (fit(params.clone(), 1), fit(params.clone(), 1), fit(params, 2));

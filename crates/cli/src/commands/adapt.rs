@@ -23,6 +23,7 @@ use super::Context;
 use crate::claim::Claim;
 use clap::{Subcommand, ValueEnum};
 use std::path::Path;
+use understudy_adapt::artifact::check_place;
 use understudy_core::Result;
 use understudy_model::artifact::Dtype;
 
@@ -92,6 +93,10 @@ impl From<DtypeArg> for Dtype {
 pub(crate) async fn run(command: AdaptCommand, context: &Context) -> Result<()> {
     // Held until the command ends.
     let _claim = command.writes().map(Claim::on).transpose()?;
+    // Not only after hours of training. `auto` makes a folder of folders, `merge` one that may hold safetensors.
+    if !matches!(command, AdaptCommand::Auto(_) | AdaptCommand::Merge(_)) {
+        command.writes().map_or(Ok(()), check_place)?;
+    }
     match command {
         AdaptCommand::Data(args) => data::run(args, context).await,
         AdaptCommand::Finetune(args) => finetune::run(args, context).await,
@@ -106,6 +111,11 @@ pub(crate) async fn run(command: AdaptCommand, context: &Context) -> Result<()> 
         AdaptCommand::Bias(args) => bias::run(args, context).await,
         AdaptCommand::Label(args) => label::run(args, context).await,
     }
+}
+
+/// A number above zero, from the command line.
+fn positive(text: &str) -> std::result::Result<f64, String> {
+    text.parse().ok().filter(|x: &f64| x.is_finite() && *x > 0.0).ok_or_else(|| "it is not a number above 0".to_owned())
 }
 
 /// The most memory this process ever held, in megabytes, where the system tells.

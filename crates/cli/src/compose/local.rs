@@ -2,7 +2,7 @@
 
 use super::{Composer, OURS, cores, generators::Generators, prompted::asked_as};
 use crate::config::{Config, Local, Precision};
-use crate::training::base_model;
+use crate::training::{base_model, base_of};
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, Weak},
@@ -27,11 +27,6 @@ use understudy_serve::{
     state::{Model, Snapshot},
 };
 
-/// Tokens that one batch of an encoder holds at most.
-const BATCH_TOKENS: usize = 4096;
-/// Texts that may wait for an encoder.
-const ENCODER_QUEUE: usize = 4096;
-
 /// What identifies a loaded encoder.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct EncoderKey {
@@ -49,7 +44,7 @@ impl Composer {
         let name = manifest.name.clone();
         let encoder = || match manifest.body {
             Body::Base => {
-                let base = self.base(artifact, models_dir)?;
+                let base = base_of(artifact, models_dir)?;
                 self.encoder_in(&base, &manifest.base.hash, manifest.reading(), threads)
             }
             _ => self.encoder_in(artifact.dir(), artifact.hash(), manifest.reading(), threads),
@@ -89,28 +84,12 @@ impl Composer {
             Classifier::new(name.clone(), encoder, artifact.head().clone())
         };
         let classifier = match manifest.body {
-            Body::Base => encoded(&self.base(artifact, models_dir)?, &manifest.base.hash)?,
+            Body::Base => encoded(&base_of(artifact, models_dir)?, &manifest.base.hash)?,
             Body::Encoder => encoded(artifact.dir(), artifact.hash())?,
             Body::Words => Classifier::of_words(name, Words::read(artifact.dir())?, artifact.head())?,
             Body::Static => Classifier::of_table(name, TokenTable::read(artifact.dir(), max_tokens)?, artifact.head())?,
         };
         Ok(classifier.with_out_of_scope(manifest.out_of_scope.clone()))
-    }
-
-    /// The folder of the installed model that an artifact's head was trained on.
-    pub(super) fn base(&self, artifact: &Artifact, models_dir: &Path) -> Result<PathBuf> {
-        let manifest = artifact.manifest();
-        let installed = installed::load(models_dir, manifest.base.name.as_str())?;
-        // A certificate is bound to the artifact, and the artifact to its base: another base is another model.
-        if base_model(&installed).hash != manifest.base.hash {
-            return Err(Error::data(format!(
-                "load artifact {}: the installed `{}` is not the one it was trained on; install that one again, or train \
-                 and certify anew",
-                artifact.dir().display(),
-                manifest.base.name
-            )));
-        }
-        Ok(installed.dir().to_owned())
     }
 
     /// A shared encoder; loaded when nobody has it.
@@ -137,7 +116,7 @@ impl Composer {
             return Ok(service);
         }
         let encoder = Encoder::load(&key.dir, &reading)?;
-        let options = ServiceOptions { threads, max_batch_tokens: BATCH_TOKENS, queue_capacity: ENCODER_QUEUE };
+        let options = ServiceOptions { threads, ..ServiceOptions::default() };
         let service = Arc::new(EncoderService::start(encoder, options));
         loaded.retain(|_, service| service.strong_count() > 0);
         loaded.insert(key, Arc::downgrade(&service));

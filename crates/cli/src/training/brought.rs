@@ -17,7 +17,7 @@ use understudy_adapt::{
     llama::{Agreement, Example, LlamaNetwork, NewAdapted, NewWeights, Weights, same_tokens, same_tokens_as, write},
 };
 use understudy_core::{Error, ModelName, Result, Seed, TaskName, Timestamp};
-use understudy_dataset::Row;
+use understudy_dataset::{Learned, Row};
 use understudy_model::{
     adapted::{Adapted, AdaptedManifest, Kind, Served},
     artifact::{BaseModel, FORMAT},
@@ -113,7 +113,7 @@ pub(crate) fn bring(rows: &[Row], bringing: &Bringing, dir: &Path) -> Result<Bro
     }
     let gguf = installed.gguf()?;
     let (tokeniser, network, like) = read(bringing, form, &gguf)?;
-    let whole = Whole { trained: None, base: base.clone(), like, network };
+    let whole = Whole { trained: None, learned: Learned::default(), base: base.clone(), like, network };
     let mut judges = Judges::all(rows, &whole, &bringing.reading)?;
     judges.seed = bringing.seed;
     let temporary = Temporary::folder()?;
@@ -165,6 +165,7 @@ pub(crate) fn bring(rows: &[Row], bringing: &Bringing, dir: &Path) -> Result<Bro
             n: agreement[1].n,
         },
         data_hash,
+        taught: None,
         n_train,
         n_test: judges.judge.len() as u64,
         max_tokens: u32::try_from(bringing.reading.max_tokens).unwrap_or(u32::MAX),
@@ -174,7 +175,9 @@ pub(crate) fn bring(rows: &[Row], bringing: &Bringing, dir: &Path) -> Result<Bro
         device: None,
         created: bringing.created,
     };
-    let artifact = scratch::place(|| write(dir, NewAdapted { manifest, weights }, bringing.existing))?;
+    // Elsewhere it learned from rows that nobody here knows.
+    let learned = Learned::default();
+    let artifact = scratch::place(|| write(dir, NewAdapted { manifest, weights, learned }, bringing.existing))?;
     Ok(Brought { artifact, form, agreement, too_long: judges.too_long, tokeniser })
 }
 

@@ -1,7 +1,7 @@
 //! What compressing has in common, whatever is done: a trained classifier with its encoder, rows that judge what it
 //! became, and the artifact that says what was lost.
 
-use super::heavy;
+use super::{base_of, heavy};
 use crate::clock::SystemClock;
 use std::{
     collections::BTreeMap,
@@ -16,12 +16,11 @@ use understudy_adapt::{
     split::{self, Place},
 };
 use understudy_core::{Clock, Error, ModelName, Result, Seed, Timestamp};
-use understudy_dataset::{Cleaned, Example, clean};
+use understudy_dataset::{Cleaned, Example, Learned, clean, text_hash};
 use understudy_model::{
     artifact::{Artifact, Body, Compression, Dtype, Kind, Pooling},
     encoder::{Encoder, EncoderOptions, Scratch, Tokens, weights},
     head::{Head, likeliest},
-    installed,
 };
 
 /// Texts between two turns of models that are timed beside each other.
@@ -34,6 +33,8 @@ pub(crate) struct Subject {
     pub(crate) folder: PathBuf,
     /// The rows, cleaned.
     pub(crate) cleaned: Cleaned,
+    /// What it learned from.
+    before: Learned,
     /// Rows that only judge.
     pub(crate) test: Vec<usize>,
     /// The others. Empty when all rows judge.
@@ -42,20 +43,17 @@ pub(crate) struct Subject {
     pub(crate) places: Vec<Place>,
 }
 
-/// Which rows judge.
+/// Which rows judge; in any case only those that the model did not learn from.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Rows {
-    /// All, unless the model learned from this very data: then the share that its training kept.
-    Judge {
-        /// The share.
-        test_share: f64,
-    },
-    /// A share; the others may be learned from.
+    /// All.
+    Judge,
+    /// All, and the others may be learned from; where the model knows none of them, a share judges.
     Divide {
         /// The share.
         test_share: f64,
     },
-    /// These; all of the others may be learned from.
+    /// These; the others may be learned from.
     Apart(Vec<Example>),
 }
 
@@ -74,7 +72,7 @@ impl Subject {
         }
         let folder = match manifest.body {
             Body::Encoder => artifact.dir().to_owned(),
-            Body::Base => installed::load(models_dir, manifest.base.name.as_str())?.dir().to_owned(),
+            Body::Base => base_of(&artifact, models_dir)?,
             Body::Words | Body::Static => {
                 let what = format!("compress {}: it has no encoder, and is small already", model.display());
                 return Err(Error::invalid(what).with_param("model"));
@@ -87,29 +85,35 @@ impl Subject {
                 model.display()
             )));
         }
+        let before = Learned::beside(artifact.dir())?;
+        let is_new = |example: &Example| !before.has(&text_hash(&example.text));
         let (learn, places, test) = match rows {
-            Rows::Judge { .. } if cleaned.data_hash() != manifest.data_hash => {
-                (Vec::new(), Vec::new(), (0..cleaned.examples.len()).collect())
+            Rows::Judge => {
+                let test = (0..cleaned.examples.len()).filter(|&i| is_new(&cleaned.examples[i])).collect();
+                (Vec::new(), Vec::new(), test)
             }
-            // The same seed and share divide as training did.
-            Rows::Judge { test_share } | Rows::Divide { test_share } => {
-                let split = split::split(&cleaned.examples, test_share, manifest.seed)?;
+            Rows::Divide { test_share } => {
+                let split = split::split_further(&cleaned.examples, &before, test_share, manifest.seed)?;
                 (split.learn, split.places, split.test)
             }
             Rows::Apart(test) => {
+                let mut test = clean(test).examples;
+                test.retain(is_new);
+                let judging = Learned::of(test.iter().map(|example| text_hash(&example.text)));
+                cleaned.examples.retain(|example| !judging.has(&text_hash(&example.text)));
                 let split = split::split(&cleaned.examples, 0.0, manifest.seed)?;
                 let from = cleaned.examples.len();
-                cleaned.examples.extend(clean(test).examples);
+                cleaned.examples.extend(test);
                 (split.learn, split.places, (from..cleaned.examples.len()).collect())
             }
         };
         if test.is_empty() {
             return Err(Error::data(format!(
-                "judge {}: no row is left that its training did not see; give other rows, or a larger --test-share",
+                "judge {}: no row is left that its training did not see; give other rows",
                 model.display()
             )));
         }
-        Ok(Self { artifact, folder, cleaned, test, learn, places })
+        Ok(Self { artifact, folder, cleaned, before, test, learn, places })
     }
 
     /// Bytes of an encoder's weights.
@@ -201,6 +205,8 @@ pub(crate) struct Compressed {
     /// Its answers to the rows that judge.
     pub(crate) answers: Vec<Answered>,
     pub(crate) bytes_before: u64,
+    /// How many were compared on the rows that judge before this one was picked.
+    pub(crate) candidates: u32,
 }
 
 /// How to write it.
@@ -231,8 +237,12 @@ pub(crate) async fn write(subject: Subject, compressed: Compressed, writing: Wri
         let told = rule.as_ref().and_then(|rule| subject.artifact.labels().position(|label| label == rule.label));
         let Change { accuracy_before, accuracy, loss, kl, flips } = compressed.change;
         let bytes = compressed.files.get(weights::FILE).map_or(0, |bytes| bytes.len() as u64);
+        let learned = subject.learn.iter().map(|&i| text_hash(&subject.cleaned.examples[i].text));
+        let mut files = compressed.files;
+        files.insert(Learned::FILE.to_owned(), Learned::of(learned).and(subject.before.clone()).to_bytes());
         let compression = Compression {
             method: compressed.method.clone(),
+            candidates: compressed.candidates,
             bytes_before: compressed.bytes_before,
             bytes,
             accuracy_before,
@@ -248,7 +258,7 @@ pub(crate) async fn write(subject: Subject, compressed: Compressed, writing: Wri
             base: manifest.base.clone(),
             body: Body::Encoder,
             method: format!("{} → {}", manifest.method, compressed.method),
-            files: compressed.files,
+            files,
             out_of_scope: rule,
             thresholds: Vec::new(),
             margin: None,

@@ -1,7 +1,7 @@
 //! Distilling an encoder into static embeddings: its tokens one by one → PCA and SIF → tuned on the team's texts under
 //! its soft labels. Each step is measured on the same test examples.
 
-use super::{Material, Product, TrainOptions, Trained, base_model, embed, encoder_named, finish, heavy};
+use super::{Material, Product, TrainOptions, Trained, base_model, base_of, embed, encoder_named, finish, heavy};
 use crate::{clock::SystemClock, compose::cores};
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -14,12 +14,11 @@ use understudy_adapt::{
     words::LabelledTexts,
 };
 use understudy_core::{Clock, Error, Result};
-use understudy_dataset::Example;
+use understudy_dataset::{Example, Learned};
 use understudy_model::{
-    artifact::{Artifact, Body, Dtype, Metric, Pooling},
+    artifact::{Artifact, Body, Dtype, Kind, Metric, Pooling},
     encoder::{Encoder, Scratch, Tokens},
     head::{Columns, likeliest, softmax},
-    installed,
     table::{Pairs, TOKENIZER, TokenTable, rows},
     wordpiece::Pieces,
 };
@@ -76,8 +75,9 @@ pub(crate) async fn to_static(
 ) -> Result<Distilled> {
     let clock = SystemClock::new();
     let params = options.table.clone().check()?;
-    let material = Material::new(examples, &options.train)?;
     let artifact = options.teacher.as_deref().map(Artifact::read).transpose()?;
+    let before = options.teacher.as_deref().map_or_else(|| Ok(Learned::default()), Learned::beside)?;
+    let material = Material::further(examples, before, &options.train)?;
     let (encoder_dir, base) = match &artifact {
         None => {
             let installed = encoder_named(&options.train)?;
@@ -85,13 +85,18 @@ pub(crate) async fn to_static(
         }
         Some(artifact) => {
             let manifest = artifact.manifest();
+            if manifest.kind != Kind::Classifier {
+                let what =
+                    format!("distil {}: only models that give one label are distilled", artifact.dir().display());
+                return Err(Error::invalid(what).with_param("teacher"));
+            }
             options.train.dtype = manifest.dtype;
             options.train.max_tokens = manifest.max_tokens;
             options.train.windows = manifest.windows;
             options.train.parent = Some(artifact.hash().to_owned());
             let dir = match manifest.body {
                 Body::Encoder => artifact.dir().to_owned(),
-                Body::Base => installed::load(&options.train.models_dir, manifest.base.name.as_str())?.dir().to_owned(),
+                Body::Base => base_of(artifact, &options.train.models_dir)?,
                 Body::Words | Body::Static => {
                     return Err(Error::invalid(format!(
                         "distil {}: it has no encoder to make a table from",

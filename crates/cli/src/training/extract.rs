@@ -21,7 +21,10 @@ use understudy_adapt::{
     split,
 };
 use understudy_core::{Clock, Error, Result, Seed, hash::sha256_hex};
-use understudy_dataset::spans::{self, Marked};
+use understudy_dataset::{
+    Learned,
+    spans::{self, Marked},
+};
 use understudy_model::{
     artifact::{Artifact, Body, Metric},
     encoder::{Encoder, Scratch, WordStates},
@@ -69,7 +72,7 @@ pub(crate) async fn train(
     bar: &ProgressBar,
 ) -> Result<Trained> {
     if !matches!(options.method, Method::Lora | Method::Full | Method::Head) {
-        let what = "train an extractor: a model of words sees no order; take --method head, lora or full";
+        let what = "train an extractor: take --method head, lora or full; the others learn labels of whole texts";
         return Err(Error::invalid(what).with_param("method"));
     }
     let (dir, bar) = (dir.to_owned(), bar.clone());
@@ -100,6 +103,9 @@ fn fit(marked: Vec<Marked>, options: TrainOptions, dir: &Path, bar: &ProgressBar
     // From here on the encoder is the one that will serve.
     let encoder = serving(&files, &options)?;
     let fitted = material.calibrated(&learned, &encoder)?;
+    let mut files = files;
+    let of_training = super::learned(material.marked.iter().map(|marked| marked.text.as_str()), &material.test);
+    files.insert(Learned::FILE.to_owned(), of_training.to_bytes());
     let provenance = Provenance {
         name: options.name.clone(),
         kind: ArtifactKind::Extractor,

@@ -151,7 +151,9 @@ impl Trainer<'_> {
 
     /// Trains the encoder so that texts of a label lie together.
     fn contrasted(&self, texts: &Texts, checkpoint: Option<&Path>) -> Result<(Network, Vec<PathStep>)> {
-        let tuning = self.options.tuning.clone().unwrap_or_else(|| Tuning::for_method(self.options.method));
+        let mut tuning = self.options.tuning.clone().unwrap_or_else(|| Tuning::for_method(self.options.method));
+        // There are two such trainings, and one limit of time.
+        tuning.params.seconds /= 2.0;
         let params = tuning.params.check()?;
         let network = self.network()?;
         let data = Data { train: &texts.examples, held_out: &[] };

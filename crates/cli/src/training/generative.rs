@@ -25,7 +25,7 @@ use understudy_adapt::{
     },
 };
 use understudy_core::{Clock, Error, Message, ModelName, Result, Role, Seed, TaskName, Timestamp, hash::sha256_hex};
-use understudy_dataset::{Part, Row, Shares, part_of, rows_hash};
+use understudy_dataset::{Learned, Part, Row, Shares, part_of, rows_hash};
 use understudy_model::{
     adapted::{ADAPTER, Adapted, AdaptedManifest, Kind, Served},
     artifact::{BaseModel, FORMAT, Metric},
@@ -111,6 +111,10 @@ struct Material {
     duplicates: usize,
     explained: usize,
     data_hash: String,
+    /// SHA-256 over the reasons.
+    taught: Option<String>,
+    /// Rows that had a part in training.
+    learned: Learned,
     /// The instructions, when all rows have the same.
     system: Option<String>,
 }
@@ -179,7 +183,9 @@ fn run(rows: &[Row], options: &GenerativeOptions, dir: &Path, bar: &ProgressBar)
             n: agreement[0].n,
         },
         data_hash: material.data_hash.clone(),
-        n_train: material.train.len() as u64,
+        taught: material.taught.clone(),
+        // A row with its reasons is two examples.
+        n_train: (material.train.len() - material.explained) as u64,
         n_test: material.test.len() as u64,
         max_tokens: u32::try_from(options.max_tokens).unwrap_or(u32::MAX),
         seed: options.seed,
@@ -189,8 +195,8 @@ fn run(rows: &[Row], options: &GenerativeOptions, dir: &Path, bar: &ProgressBar)
         created: options.created,
     };
     let peft = trained.network.peft_files(&options.base)?;
-    let artifact =
-        write(dir, NewAdapted { manifest, weights: NewWeights::Adapter { gguf: adapter, peft } }, options.existing)?;
+    let weights = NewWeights::Adapter { gguf: adapter, peft };
+    let artifact = write(dir, NewAdapted { manifest, weights, learned: material.learned.clone() }, options.existing)?;
     // The model is safe; the state of its training is not needed any more. A file left behind does no harm.
     drop(std::fs::remove_file(checkpoint));
     Ok(TrainedGenerative {
@@ -231,9 +237,12 @@ fn material(rows: &[Row], tokens: &ChatTokens, options: &GenerativeOptions) -> R
         duplicates: 0,
         explained: 0,
         data_hash: rows_hash(rows),
+        taught: None,
+        learned: Learned::default(),
         system: None,
     };
     let (mut seen, mut systems, mut reasons) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+    let mut learned = Vec::new();
     for row in rows {
         let answer = row.gold().filter(|answer| !answer.trim().is_empty()).ok_or_else(|| {
             Error::data(format!("train on line {}: it has no answer; --answer names its field", row.line))
@@ -252,7 +261,11 @@ fn material(rows: &[Row], tokens: &ChatTokens, options: &GenerativeOptions) -> R
             material.too_long += 1;
             continue;
         }
-        match part_of(&content, shares, options.seed) {
+        let part = part_of(&content, shares, options.seed);
+        if part != Part::Test {
+            learned.push(content);
+        }
+        match part {
             Part::Train => match (&options.rationale, why(row, options)) {
                 (None, _) => material.train.push(example),
                 (Some(_), None) => material.train.push(example.counting(1.0)),
@@ -286,9 +299,9 @@ fn material(rows: &[Row], tokens: &ChatTokens, options: &GenerativeOptions) -> R
             let what = format!("train on {} rows: none to learn from has a `{field}` that is short enough", rows.len());
             return Err(Error::invalid(what).with_param("rationale"));
         }
-        let told = format!("{} {weight} {}", material.data_hash, reasons.join("\0"));
-        material.data_hash = sha256_hex(told.as_bytes());
+        material.taught = Some(sha256_hex(format!("{weight} {}", reasons.join("\0")).as_bytes()));
     }
+    material.learned = Learned::of(learned);
     if systems.len() == 1 {
         material.system = systems.into_iter().next().flatten();
     }
@@ -312,8 +325,8 @@ fn asking_why(mut messages: Vec<Message>) -> Vec<Message> {
 /// What tells this training from others.
 fn told(material: &Material, options: &GenerativeOptions, base: &str) -> String {
     let GenerativeOptions { lora, params, system, max_tokens, test_share, seed, device, .. } = options;
-    let data = &material.data_hash;
-    format!("{data} {base} {lora:?} {params:?} {system:?} {max_tokens} {test_share} {} {device}", seed.0)
+    let (data, taught) = (&material.data_hash, material.taught.as_deref().unwrap_or_default());
+    format!("{data} {taught} {base} {lora:?} {params:?} {system:?} {max_tokens} {test_share} {} {device}", seed.0)
 }
 
 /// Loss and right tokens of answers that training did not see, a mean over answers.

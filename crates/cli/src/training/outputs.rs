@@ -16,6 +16,7 @@ use understudy_adapt::{
     head::{FittedHead, PathStep},
 };
 use understudy_core::{Error, Result};
+use understudy_dataset as dataset;
 use understudy_model::{
     artifact::{Artifact, BaseModel, Body, Kind, Metric, Pooling},
     encoder::{Encoder, Scratch},
@@ -112,6 +113,8 @@ impl Learned {
         let c = self.path.get(self.kept).map_or(0.0, |step| step.c);
         let fitted = FittedHead { head, c, path: self.path, n_train, n_stop, n_calibrate };
         let what = made.what;
+        let mut files = self.files;
+        files.insert(dataset::Learned::FILE.to_owned(), made.learned.to_bytes());
         let (body, method) = match options.method {
             Method::Head => (Body::Base, format!("{what}, head")),
             Method::Lora => (Body::Encoder, format!("{what}, lora")),
@@ -124,7 +127,7 @@ impl Learned {
             base: made.base,
             body,
             method,
-            files: self.files,
+            files,
             out_of_scope: None,
             thresholds: made.thresholds,
             margin: made.margin,
@@ -162,6 +165,8 @@ pub(super) struct Made {
     pub(super) margin: Option<f64>,
     pub(super) metrics: BTreeMap<String, Metric>,
     pub(super) data_hash: String,
+    /// Texts that had a part in the training.
+    pub(super) learned: dataset::Learned,
 }
 
 /// What the serving encoder makes of texts, handed to `each` in order.

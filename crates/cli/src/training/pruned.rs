@@ -164,6 +164,7 @@ pub(crate) fn prune(
         change,
         answers: of,
         bytes_before: Subject::bytes(&subject.folder)?,
+        candidates: 1,
     };
     Ok(Pruned { subject, compressed, stages, kept, layer_losses, checkpoint })
 }

@@ -97,6 +97,7 @@ fn fit(rows: Vec<Row>, name: String, options: TrainOptions, dir: &Path, bar: &Pr
         margin,
         metrics,
         data_hash: material.data_hash.clone(),
+        learned: super::learned(material.texts.iter().map(String::as_str), &material.test),
     };
     let counts = (train.examples.len(), stop.examples.len(), material.calibrate.len());
     let artifact = learned.write(made, head, counts, (&options, dir))?;

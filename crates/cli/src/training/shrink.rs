@@ -184,14 +184,18 @@ impl Shrunk {
         let method = format!("quantised to {candidate}");
         let making = Making { name: writing.name, method: &method, served, rows: &self.rows, created: writing.created };
         let mut manifest = self.whole.manifest(making);
+        // They are of other weights; what these are worth is said below.
+        manifest.metrics.clear();
         manifest.quantised = Some(Quantised {
             to: candidate.to_string(),
+            // F16 is what they are compared with.
+            candidates: u32::try_from(self.tried.len().saturating_sub(1).max(1)).unwrap_or(u32::MAX),
             importance_rows: self.importance_rows as u64,
             bytes_before: self.tried[0].bytes,
             bytes: *bytes,
             figures: fidelity.figures(),
         });
-        whole::write_model(writing.dir, manifest, &file, writing.existing)
+        whole::write_model(writing.dir, manifest, (&file, &self.whole.learned), writing.existing)
     }
 }
 

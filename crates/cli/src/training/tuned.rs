@@ -84,7 +84,9 @@ pub(super) async fn train(
     bar: &ProgressBar,
 ) -> Result<Trained> {
     let clock = SystemClock::new();
-    let material = Material::new(examples, &options)?;
+    let mut material = Material::new(examples, &options)?;
+    let stops = options.tuning.as_ref().is_some_and(|tuning| tuning.params.patience > 0);
+    every_label_trains(&mut material, |place| !(calibrates(place) || stops && place.fold == 0));
     let installed = encoder_named(&options)?;
     let base = base_model(&installed);
     let checkpoint = options.checkpoint(dir, &material, &base.hash);
@@ -149,6 +151,21 @@ pub(super) async fn train(
 /// Kept from training: the part whose only use is calibration.
 pub(super) fn calibrates(place: &Place) -> bool {
     place.fold == 0 && place.held_out_for == Use::Calibrate
+}
+
+/// Gives each label of which no example would train one that does: the head has its row, and would answer by chance.
+fn every_label_trains(material: &mut Material, trains: impl Fn(&Place) -> bool) {
+    let labels = material.labels(&material.split.learn);
+    let mut trained = vec![false; material.split.classes.len()];
+    for (label, place) in labels.iter().zip(&material.split.places) {
+        trained[*label] |= trains(place);
+    }
+    for (label, place) in labels.iter().zip(&mut material.split.places) {
+        if !trained[*label] {
+            place.fold = 1;
+            trained[*label] = true;
+        }
+    }
 }
 
 fn learn(

@@ -18,7 +18,7 @@ use understudy_adapt::{
     llama::{Agreement, Example, LlamaLora, LlamaNetwork, NewAdapted, NewWeights, Numbers, Weights, write},
 };
 use understudy_core::{Error, ModelName, Result, Seed, Timestamp, hash::sha256_hex};
-use understudy_dataset::{Part, Row, Shares, part_of, rows_hash};
+use understudy_dataset::{Learned, Part, Row, Shares, part_of, rows_hash};
 use understudy_model::{
     adapted::{Adapted, AdaptedManifest, Kind, Served, Serves},
     artifact::{BaseModel, FORMAT},
@@ -30,6 +30,8 @@ use understudy_model::{
 pub(crate) struct Whole {
     /// What it says of itself; `None` for an installed model or a file.
     pub(crate) trained: Option<Adapted>,
+    /// What it learned from, as far as that is known.
+    pub(crate) learned: Learned,
     /// The installed model, or the file.
     pub(crate) base: BaseModel,
     /// The file whose tokeniser and template it has.
@@ -77,7 +79,7 @@ impl Whole {
             (base, installed.gguf()?)
         };
         let network = LlamaNetwork::new(Weights::from_gguf(&like)?, none(), Seed(0), positions)?;
-        Ok(Self { trained: None, base, like, network })
+        Ok(Self { trained: None, learned: Learned::default(), base, like, network })
     }
 
     fn of_artifact(adapted: Adapted, models_dir: &Path, positions: usize) -> Result<Self> {
@@ -106,7 +108,8 @@ impl Whole {
                 (like, LlamaNetwork::from_peft(weights, &config, &tensors, positions)?)
             }
         };
-        Ok(Self { trained: Some(adapted), base, like, network })
+        let learned = Learned::beside(adapted.dir())?;
+        Ok(Self { trained: Some(adapted), learned, base, like, network })
     }
 
     /// True when an adapter is on it.
@@ -175,6 +178,7 @@ impl Whole {
                 metrics: Default::default(),
                 served,
                 data_hash: rows.data_hash.clone(),
+                taught: None,
                 n_train: 0,
                 n_test: rows.judge.len() as u64,
                 max_tokens: u32::try_from(rows.max_tokens).unwrap_or(u32::MAX),
@@ -203,8 +207,14 @@ pub(crate) struct Making<'a> {
 ///
 /// # Errors
 /// As [`write`].
-pub(crate) fn write_model(dir: &Path, manifest: AdaptedManifest, file: &Path, existing: Existing) -> Result<Adapted> {
-    scratch::place(|| write(dir, NewAdapted { manifest, weights: NewWeights::Model(file.to_owned()) }, existing))
+pub(crate) fn write_model(
+    dir: &Path,
+    manifest: AdaptedManifest,
+    (file, learned): (&Path, &Learned),
+    existing: Existing,
+) -> Result<Adapted> {
+    let new = NewAdapted { manifest, weights: NewWeights::Model(file.to_owned()), learned: learned.clone() };
+    scratch::place(|| write(dir, new, existing))
 }
 
 /// How rows are read.
@@ -214,8 +224,6 @@ pub(crate) struct Reading {
     pub(crate) system: Option<String>,
     /// Tokens of prompt and answer; longer rows are left out.
     pub(crate) max_tokens: usize,
-    /// Share of the data that the model was trained on which training kept.
-    pub(crate) test_share: f64,
 }
 
 /// Rows as tokens: those that judge, and the others.
@@ -232,16 +240,17 @@ pub(crate) struct Judges {
 }
 
 impl Judges {
-    /// Reads rows as the model is asked them. Of the data that it was trained on, the share that training kept judges; of
-    /// any other, half.
+    /// Reads rows as the model is asked them. Those that it did not learn from judge; where it learned from none, half.
     ///
     /// # Errors
     /// `Data` when a row has no answer, or none is left to judge.
     pub(crate) fn read(rows: &[Row], whole: &Whole, reading: &Reading) -> Result<Self> {
-        let trained = whole.trained.as_ref().map(Adapted::manifest);
-        let own = trained.is_some_and(|trained| trained.data_hash == rows_hash(rows));
-        let shares = Shares::new(0.0, if own { reading.test_share } else { 0.5 })?;
-        Self::divided(rows, whole, reading, Some(shares))
+        let learned = &whole.learned;
+        if rows.iter().any(|row| learned.has(&row.content_hash())) {
+            return Self::divided(rows, whole, reading, |content, _| !learned.has(content));
+        }
+        let half = Shares::new(0.0, 0.5)?;
+        Self::divided(rows, whole, reading, |content, seed| part_of(content, half, seed) == Part::Test)
     }
 
     /// Reads rows that had no part in training: all judge.
@@ -249,10 +258,11 @@ impl Judges {
     /// # Errors
     /// As [`Judges::read`].
     pub(crate) fn all(rows: &[Row], whole: &Whole, reading: &Reading) -> Result<Self> {
-        Self::divided(rows, whole, reading, None)
+        Self::divided(rows, whole, reading, |_, _| true)
     }
 
-    fn divided(rows: &[Row], whole: &Whole, reading: &Reading, shares: Option<Shares>) -> Result<Self> {
+    /// Divides rows by whether they judge, from their content's hash and the seed.
+    fn divided(rows: &[Row], whole: &Whole, reading: &Reading, judges: impl Fn(&str, Seed) -> bool) -> Result<Self> {
         let tokens = ChatTokens::load(&whole.like)?;
         let trained = whole.trained.as_ref().map(Adapted::manifest);
         let system = reading.system.as_deref().or(trained.and_then(|trained| trained.system.as_deref()));
@@ -275,15 +285,12 @@ impl Judges {
                 too_long += 1;
                 continue;
             }
-            match shares.map(|shares| part_of(&content, shares, seed)) {
-                None | Some(Part::Test) => judge.push(example),
-                Some(_) => others.push(example),
-            }
+            if judges(&content, seed) { judge.push(example) } else { others.push(example) }
         }
         if judge.is_empty() {
             return Err(Error::data(format!(
                 "judge the model: of {} rows none is left that its training did not see ({too_long} are too long); give \
-                 other rows, or the --test-share of the training",
+                 other rows",
                 rows.len()
             )));
         }

@@ -109,6 +109,10 @@ fn what_cannot_be_labelled_is_said_before_anything_is_paid() {
         assert!(said.code != 0 && said.err.contains(says), "{more:?}: {}", said.err);
         assert!(!folder.join("labelled.jsonl").exists());
     }
+    let texts = fs::read(folder.join("texts.jsonl")).expect("texts");
+    let said = run(folder, &["adapt", "label", "--data", "texts.jsonl", "--model", "gpt", "--out", "./texts.jsonl"]);
+    assert!(said.code == 64 && said.err.contains("would be replaced"), "{}", said.err);
+    assert_eq!(fs::read(folder.join("texts.jsonl")).expect("texts"), texts);
     let args = ["adapt", "label", "--data", "texts.jsonl", "--model", "nobody", "--out", "l.jsonl"];
     let said = run(folder, &args);
     assert!(said.code != 0 && said.err.contains("find model `nobody`"), "{}", said.err);

@@ -76,6 +76,28 @@ fn said_hash(folder: &Path, out: &str) -> Value {
 }
 
 #[test]
+fn nothing_of_the_users_is_replaced_or_removed() {
+    let folder = folder();
+    write_data(folder.path());
+    let data = |more: &[&str]| run(folder.path(), &[&["adapt", "data"], more].concat());
+    let path = |file: &str| folder.path().join(file);
+    fs::rename(path("rows.jsonl"), path("train.jsonl")).expect("renamed");
+    fs::rename(path("eval.jsonl"), path("test.csv")).expect("renamed");
+    // The user's own train.jsonl beside it; it is also what is read.
+    for force in [&[][..], &["--force"]] {
+        let said = data(&[&["train.jsonl", "--out", "."], force].concat());
+        assert!(said.code == 64 && said.err.contains("is read, and would be replaced"), "{}", said.err);
+    }
+    fs::create_dir(path("mine")).expect("a folder");
+    fs::write(path("mine/test.csv"), "text,label\nx,y\n").expect("written");
+    let said = data(&["train.jsonl", "--out", "mine"]);
+    assert!(said.code == 64 && said.err.contains("no card tells where from; --force"), "{}", said.err);
+    assert!(path("mine/test.csv").exists() && path("train.jsonl").exists() && !path("mine/train.jsonl").exists());
+    assert_eq!(data(&["train.jsonl", "--out", "mine", "--force"]).code, 0);
+    assert!(!path("mine/test.csv").exists() && path("mine/train.jsonl").exists());
+}
+
+#[test]
 fn evaluation_sets_and_data_that_cannot_train_are_refused() {
     let folder = folder();
     write_data(folder.path());

@@ -132,6 +132,50 @@ fn numbers_as_classes_and_broken_tags_are_said() {
 }
 
 #[test]
+fn what_a_model_learned_from_does_not_judge_it_from_whatever_file() {
+    let folder = folder();
+    let dir = folder.path();
+    install(dir);
+    let row = |i: usize| {
+        let (colour, place) = (["red", "blue"][i % 2], ["high", "deep", "in the sea", "in the sky"][i / 2 % 4]);
+        let end = [".", ",", ". .", ", .", ", ,", ". ,", ".."][i / 8 % 7];
+        json!({ "text": format!("the {colour} fish {} {place} {end}", ["swims", "flies"][i / 56 % 2]), "label": colour })
+    };
+    let write = |file: &str, rows: std::ops::Range<usize>| {
+        fs::write(dir.join(file), rows.map(|i| format!("{}\n", row(i))).collect::<String>()).expect("written");
+    };
+    write("first.jsonl", 0..80);
+    write("all.jsonl", 0..112);
+    let train = ["adapt", "finetune", "--base", "tiny", "--data", "first.jsonl", "--test-share", "0", "--json"];
+    let trained = run(dir, &[&train[..], &["--out", "model"]].concat());
+    assert_eq!(trained.code, 0, "{}", trained.err);
+    let quantized = run(dir, &["adapt", "quantize", "--model", "model", "--data", "all.jsonl", "--json"]);
+    assert_eq!(quantized.code, 0, "{}", quantized.err);
+    assert_eq!(quantized.json()["n"], 32, "the others were learned from");
+    let said = run(dir, &["adapt", "quantize", "--model", "model", "--data", "first.jsonl"]);
+    assert!(said.code == 65 && said.err.contains("no row is left that its training did not see"), "{}", said.err);
+    // What is made of it knows them too.
+    let made =
+        ["adapt", "quantize", "--model", "model", "--data", "all.jsonl", "--out", "small", "--at-most-loss", "99"];
+    let made = run(dir, &made);
+    assert_eq!(made.code, 0, "{}", made.err);
+    assert_eq!(fs::read(dir.join("small/learned.bin")).ok(), fs::read(dir.join("model/learned.bin")).ok());
+    let card = fs::read_to_string(dir.join("small/README.md")).expect("a card");
+    assert!(card.contains("Picked among 5 on the same texts"), "{card}");
+    let prune =
+        ["adapt", "prune", "--model", "model", "--data", "all.jsonl", "--layers", "1", "--epochs", "1", "--json"];
+    let pruned = run(dir, &[&prune[..], &["--out", "pruned"]].concat());
+    assert_eq!(pruned.code, 0, "{}", pruned.err);
+    assert_eq!(pruned.json()["n"], 32);
+    // A folder that holds something else is refused before anything is trained.
+    fs::create_dir(dir.join("thesis")).expect("a folder");
+    fs::write(dir.join("thesis/thesis.tex"), "precious").expect("written");
+    let said = run(dir, &[&train[..], &["--out", "thesis", "--force"]].concat());
+    assert!(said.code == 64 && said.err.contains("holds no artifact"), "{}", said.err);
+    assert!(!said.err.contains("rows"), "nothing was read yet: {}", said.err);
+}
+
+#[test]
 fn shares_and_reasons_are_said_and_learned_and_leave_the_same_kind_of_model() {
     let folder = folder();
     let dir = folder.path();

@@ -145,6 +145,9 @@ pub struct Metric {
 pub struct Compression {
     /// What was done: `int8`, `int4`, `layers 3` …
     pub method: String,
+    /// How many were compared on the same items before this one was picked: the more, the more its figures flatter it.
+    #[serde(default = "one")]
+    pub candidates: u32,
     /// Bytes of the encoder's weights before.
     pub bytes_before: u64,
     /// Bytes of the encoder's weights now.

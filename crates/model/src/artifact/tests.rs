@@ -56,16 +56,60 @@ fn a_file_that_changed_or_is_missing_is_found() {
     let mut m = manifest();
     m["format"] = 2.into();
     m["body"] = "encoder".into();
-    m["files"] = serde_json::json!({"config.json": sha256_hex(b"{}")});
+    let empty = sha256_hex(b"{}");
+    m["files"] = serde_json::json!({"config.json": empty, "model.safetensors": empty, "tokenizer.json": empty});
     std::fs::write(tmp.path().join(MANIFEST), m.to_string()).unwrap();
     std::fs::write(tmp.path().join(HEAD), tensors(&[1.0, 0.0, 0.0, 1.0], 2, &[0.0, 0.0])).unwrap();
     let missing = Artifact::read(tmp.path()).unwrap_err();
     assert!(missing.to_string().contains("config.json"), "{missing}");
-    std::fs::write(tmp.path().join("config.json"), "{}").unwrap();
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        std::fs::write(tmp.path().join(file), "{}").unwrap();
+    }
     assert_eq!(Artifact::read(tmp.path()).unwrap().manifest().body, Body::Encoder);
     std::fs::write(tmp.path().join("config.json"), "{ }").unwrap();
     let changed = Artifact::read(tmp.path()).unwrap_err().to_string();
     assert!(changed.contains("config.json is not the file that was trained"), "{changed}");
+}
+
+#[test]
+fn files_that_answers_come_from_are_listed() {
+    for (body, needed, optional) in [
+        ("base", vec![], None),
+        ("encoder", vec!["config.json", "model.safetensors", "tokenizer.json"], Some("1_Pooling/config.json")),
+        ("encoder", vec!["config.json", "model.safetensors", "tokenizer.json"], Some("sentence_bert_config.json")),
+        ("words", vec!["words.safetensors"], None),
+        ("static", vec!["model.safetensors", "tokenizer.json"], Some("pairs.safetensors")),
+    ] {
+        let tmp = tempfile::tempdir().unwrap();
+        std::fs::create_dir(tmp.path().join("1_Pooling")).unwrap();
+        std::fs::write(tmp.path().join(HEAD), tensors(&[1.0, 0.0, 0.0, 1.0], 2, &[0.0, 0.0])).unwrap();
+        let mut m = manifest();
+        m["body"] = body.into();
+        let list = |files: &[&str]| {
+            let mut m = m.clone();
+            m["files"] =
+                files.iter().map(|file| ((*file).to_owned(), serde_json::Value::from(sha256_hex(b"{}")))).collect();
+            std::fs::write(tmp.path().join(MANIFEST), m.to_string()).unwrap();
+        };
+        for file in needed.iter().chain(&["notes.txt"]) {
+            std::fs::write(tmp.path().join(file), "{}").unwrap();
+        }
+        list(&needed);
+        Artifact::read(tmp.path()).unwrap();
+        if let Some(first) = needed.first() {
+            list(&needed[1..]);
+            let error = Artifact::read(tmp.path()).unwrap_err().to_string();
+            assert!(error.contains(&format!("does not list {first}")), "{error}");
+        }
+        if let Some(optional) = optional {
+            list(&needed);
+            std::fs::write(tmp.path().join(optional), "{}").unwrap();
+            let error = Artifact::read(tmp.path()).unwrap_err().to_string();
+            assert!(error.contains(&format!("does not list {optional}")), "{error}");
+            list(&[&needed[..], &[optional]].concat());
+            Artifact::read(tmp.path()).unwrap();
+        }
+    }
 }
 
 #[test]

@@ -6,6 +6,13 @@ use std::path::Path;
 use understudy_core::{Error, Result};
 use understudy_kernels::Pooling;
 
+/// What says the model's shape.
+pub const FILE: &str = "config.json";
+/// What says how much of a text it was trained to read; may be missing.
+pub const LIMITS: &str = "sentence_bert_config.json";
+/// What says how token vectors become one; may be missing.
+pub const POOLING: &str = "1_Pooling/config.json";
+
 /// The architectures that differ in tensor names, positions and the bias of attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Architecture {
@@ -99,7 +106,7 @@ impl Config {
     /// # Errors
     /// `NotFound` when there is no `config.json`, `Data` when a file says what is not supported.
     pub fn load(dir: &Path) -> Result<Self> {
-        let file = dir.join("config.json");
+        let file = dir.join(FILE);
         let raw: RawConfig = read_json(&file)?.ok_or_else(|| {
             Error::not_found(format!(
                 "load encoder {}: it has no config.json; name a folder in Hugging Face's layout",
@@ -128,14 +135,18 @@ impl Config {
         }
         // MPNet counts positions from the one after the padding token's.
         let first_position = match architecture {
-            Architecture::Mpnet => raw.pad_token_id.unwrap_or(1) + 1,
+            Architecture::Mpnet => raw.pad_token_id.unwrap_or(1).saturating_add(1),
             Architecture::Bert | Architecture::DistilBert => 0,
         };
         let positions = raw.max_position_embeddings;
-        if positions < first_position + 3 {
+        if positions < first_position.saturating_add(3) {
             return Err(fail(format!("max_position_embeddings is {positions}: too few to read anything")));
         }
-        let limits: Option<RawLimits> = read_json(&dir.join("sentence_bert_config.json"))?;
+        let relative_buckets = raw.relative_attention_num_buckets.unwrap_or(32);
+        if relative_buckets < 4 {
+            return Err(fail(format!("relative_attention_num_buckets is {relative_buckets}: four are the fewest")));
+        }
+        let limits: Option<RawLimits> = read_json(&dir.join(LIMITS))?;
         let trained = limits.and_then(|limits| limits.max_seq_length).unwrap_or(usize::MAX);
         Ok(Self {
             architecture,
@@ -148,7 +159,7 @@ impl Config {
             first_position,
             token_types: raw.type_vocab_size.unwrap_or(2),
             epsilon: raw.layer_norm_eps,
-            relative_buckets: raw.relative_attention_num_buckets.unwrap_or(32),
+            relative_buckets,
             max_tokens: trained.max(3).min(positions - first_position),
             pooling: pooling(dir)?,
         })
@@ -156,7 +167,7 @@ impl Config {
 }
 
 fn pooling(dir: &Path) -> Result<Pooling> {
-    let file = dir.join("1_Pooling").join("config.json");
+    let file = dir.join(POOLING);
     let Some(raw) = read_json::<RawPooling>(&file)? else { return Ok(Pooling::Mean) };
     match (raw.pooling_mode_mean_tokens, raw.pooling_mode_cls_token, raw.pooling_mode.as_deref()) {
         (true, false, None) | (false, false, Some("mean")) => Ok(Pooling::Mean),

@@ -1,5 +1,6 @@
 //! The transformer itself: embeddings, layers, pooling.
 
+use super::chunk_len;
 use super::config::{Architecture, Config};
 use super::names::relative_bucket;
 use super::packed::Table;
@@ -89,6 +90,8 @@ impl Body {
                 output_norm: norm(names.output_norm)?,
             })
         };
+        // Before anything is made by the numbers of the configuration, the tensors confirm them.
+        let positions = positions(config, weights)?;
         let bias = match config.architecture {
             Architecture::Mpnet => {
                 let shape = [config.relative_buckets, config.heads];
@@ -102,7 +105,7 @@ impl Body {
         };
         Ok(Self {
             words: weights.table("embeddings.word_embeddings.weight", [config.vocabulary, width])?,
-            positions: positions(config, weights)?,
+            positions,
             norm: norm("embeddings.LayerNorm")?,
             layers: (0..config.layers).map(layer).collect::<Result<_>>()?,
             head_width,
@@ -115,16 +118,22 @@ impl Body {
         self.norm.width()
     }
 
-    /// Embeds texts together: rows of all texts, end to end, through all layers.
+    /// Embeds texts together: rows of a chunk of their windows, end to end, through all layers.
     pub(super) fn embed(&self, batch: &[Tokens], pooling: Pooling, buffers: &mut Buffers) -> Vec<Vec<f32>> {
-        self.run(batch, buffers);
-        let width = self.width();
-        let mut from = 0;
-        let mut pooled = buffers.lengths.iter().map(|n| {
-            let vector = pool(&buffers.x[from * width..][..n * width], width, pooling);
-            from += n;
-            vector
-        });
+        let windows: Vec<&[u32]> = batch.iter().flat_map(Tokens::windows).collect();
+        let mut pooled = Vec::with_capacity(windows.len());
+        let mut rest = windows.as_slice();
+        while !rest.is_empty() {
+            let (chunk, after) = rest.split_at(chunk_len(rest.iter().map(|window| window.len())));
+            let mut rows = self.states(chunk, buffers);
+            for window in chunk {
+                let (of_window, others) = rows.split_at(window.len() * self.width());
+                pooled.push(pool(of_window, self.width(), pooling));
+                rows = others;
+            }
+            rest = after;
+        }
+        let mut pooled = pooled.into_iter();
         let of_text = |text: &Tokens| {
             let mut windows = pooled.by_ref().take(text.windows().count());
             // Their sum points where their mean does.
@@ -138,20 +147,15 @@ impl Body {
         batch.iter().map(of_text).collect()
     }
 
-    /// The states of all tokens of texts that pass together, end to end.
-    pub(super) fn states<'b>(&self, batch: &[Tokens], buffers: &'b mut Buffers) -> &'b [f32] {
-        self.run(batch, buffers);
-        &buffers.x
-    }
-
-    fn run(&self, batch: &[Tokens], buffers: &mut Buffers) {
+    /// The states of all tokens of windows that pass together, end to end.
+    pub(super) fn states<'b>(&self, windows: &[&[u32]], buffers: &'b mut Buffers) -> &'b [f32] {
         let width = self.width();
         let Buffers { x, y, qkv, context, inner, lengths, linear, attention } = buffers;
         lengths.clear();
-        lengths.extend(batch.iter().flat_map(Tokens::windows).map(<[u32]>::len));
+        lengths.extend(windows.iter().map(|window| window.len()));
         let rows: usize = lengths.iter().sum();
         x.clear();
-        for window in batch.iter().flat_map(Tokens::windows) {
+        for window in windows {
             assert!(window.len() * width <= self.positions.len(), "tokenised for this model");
             for (id, position) in window.iter().zip(self.positions.chunks_exact(width)) {
                 self.words.add_row(*id as usize, position, x);
@@ -172,6 +176,7 @@ impl Body {
             layer.outer.forward(inner, Activation::Identity, x, linear);
             layer.output_norm.forward_add(x, y);
         }
+        x
     }
 }
 

@@ -36,7 +36,7 @@ impl Packed {
     pub fn eight(values: &[u8], scales: &[u8], shape: [usize; 2]) -> Result<Self> {
         let [rows, columns] = shape;
         let scales: Vec<f32> = scales.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-        Self::new(Bits::Eight, values, scales, [rows, columns], [rows * columns, rows])
+        Self::new(Bits::Eight, values, scales, [rows, columns], [rows.saturating_mul(columns), rows])
     }
 
     /// Wraps a row-major matrix of pairs of 4-bit numbers with an F16 scale for each [`GROUP`] columns.
@@ -49,7 +49,8 @@ impl Packed {
             return Err(Error::data(format!("{columns} columns are not groups of {GROUP}")));
         }
         let scales = scales.as_chunks::<2>().0.iter().map(|b| f16_to_f32(u16::from_le_bytes(*b))).collect();
-        Self::new(Bits::Four, values, scales, shape, [rows * columns / 2, rows * columns / GROUP])
+        let numbers = rows.saturating_mul(columns);
+        Self::new(Bits::Four, values, scales, shape, [numbers / 2, numbers / GROUP])
     }
 
     fn new(bits: Bits, values: &[u8], scales: Vec<f32>, shape: [usize; 2], want: [usize; 2]) -> Result<Self> {

@@ -151,8 +151,60 @@ fn a_wrong_folder_says_which_file_and_which_tensor() {
         let error = error(&edit(from, to));
         assert!(error.message().contains(says), "{error}");
     }
+    let mpnet = error(&|dir| {
+        let text = std::fs::read_to_string(fixtures().join("mpnet/config.json")).unwrap();
+        let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+        config["max_position_embeddings"] = 1_000_000_000_000u64.into();
+        for file in ["model.safetensors", "tokenizer.json"] {
+            std::fs::copy(fixtures().join("mpnet").join(file), dir.join(file)).unwrap();
+        }
+        std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
+    });
+    assert!(mpnet.message().contains("position_embeddings"), "{mpnet}");
     let damaged = error(&|dir| std::fs::write(dir.join("model.safetensors"), b"no").unwrap());
     assert_eq!(damaged.kind(), ErrorKind::Data);
+}
+
+#[test]
+fn windows_of_a_text_pass_a_chunk_at_a_time_and_give_the_vector_of_one_pass() {
+    for dtype in [Dtype::F32, Dtype::Int8] {
+        let options = EncoderOptions { dtype, max_tokens: 36, windows: 64, pooling: None };
+        let encoder = Encoder::load(&fixtures().join("bert"), &options).unwrap();
+        let tokens = encoder.tokenize(&"red fish swims in the deep blue sea , ".repeat(300)).unwrap();
+        let windows: Vec<&[u32]> = tokens.windows().collect();
+        assert_eq!(windows.len(), 64);
+        let mut scratch = Scratch::default();
+        let got = encoder.embed(std::slice::from_ref(&tokens), &mut scratch);
+        let width = encoder.dimensions();
+        let mut sum = vec![0.0; width];
+        let (states, mut from) = (encoder.body.states(&windows, &mut scratch.0), 0);
+        for window in &windows {
+            let rows = &states[from * width..][..window.len() * width];
+            let pooled = understudy_kernels::pool(rows, width, encoder.pooling());
+            sum.iter_mut().zip(pooled).for_each(|(to, x)| *to += x);
+            from += window.len();
+        }
+        understudy_kernels::l2_normalize(&mut sum);
+        let worst = got[0].iter().zip(&sum).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+        println!("{dtype:?}, in chunks against one pass: largest difference {worst:.2e}");
+        assert!(worst < 1e-5, "{worst}");
+    }
+}
+
+#[test]
+fn words_are_read_while_somebody_wants_them_and_of_texts_within_the_limit() {
+    let (encoder, mut scratch) = (load(&fixtures().join("bert"), Dtype::F32), Scratch::default());
+    let text = "red fish swims ".repeat(200);
+    let asked = std::cell::Cell::new(0);
+    let twice = || {
+        asked.set(asked.get() + 1);
+        asked.get() < 3
+    };
+    let error = encoder.read_words_while(&text, &mut scratch, twice).unwrap_err();
+    assert_eq!((error.kind(), asked.get()), (ErrorKind::Unavailable, 3));
+    assert_eq!(encoder.read_words(&text, &mut scratch).unwrap().words.len(), 600);
+    let error = encoder.read_words(&"a".repeat(MOST_WORD_BYTES + 1), &mut scratch).unwrap_err();
+    assert!(error.kind() == ErrorKind::Invalid && error.message().contains("limit is 524288"), "{error}");
 }
 
 #[test]
@@ -170,7 +222,7 @@ fn a_long_text_is_the_mean_of_its_windows() {
     // Mean pooling of windows of one length: the mean of their states, which the mean of the states of all tokens is.
     let mut mean = vec![0.0; read.dimensions()];
     for window in tokens.windows() {
-        let states = read.body.states(&[Tokens::from_ids(window.to_vec()).unwrap()], &mut scratch.0).to_vec();
+        let states = read.body.states(&[window], &mut scratch.0).to_vec();
         for row in states.chunks_exact(mean.len()) {
             mean.iter_mut().zip(row).for_each(|(to, x)| *to += x);
         }

@@ -124,6 +124,7 @@ impl<'m> Engine<'m> {
         self.admit();
         let Some(adapter) = self.turns.next(self.writing.iter().map(|w| w.job.adapter)) else { return };
         self.fill_batch(adapter);
+        self.turns.spend(usize::try_from(self.batch.n_tokens()).unwrap_or(0));
         let put_on = self.put_on(adapter);
         match put_on.and_then(|()| self.context.decode(&mut self.batch).map_err(|e| e.to_string())) {
             Ok(()) => self.draw_tokens(),

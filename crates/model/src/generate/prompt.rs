@@ -1,7 +1,10 @@
 //! From messages to tokens, by the chat template in the model file.
 //!
-//! The template is Jinja as Hugging Face runs it. Where it needs something that only Python has, llama.cpp's built-in
-//! version of the same family's template takes over; the log says so once.
+//! The template is Jinja as Hugging Face runs it. Where it needs something that only Python has, which loading finds out,
+//! llama.cpp's built-in version of the same family's template takes over; the log says so once. Templates that name
+//! today's date (in UTC) make the prompt depend on the day.
+
+mod date;
 
 use llama_cpp_2::{
     model::{LlamaChatMessage, LlamaChatTemplate, LlamaModel},
@@ -15,6 +18,7 @@ const NAME: &str = "chat";
 /// A model's chat template, compiled.
 #[derive(Debug)]
 pub(super) struct ChatTemplate {
+    /// `None` where llama.cpp's own takes over.
     jinja: Option<Environment<'static>>,
     built_in: LlamaChatTemplate,
     bos: String,
@@ -47,12 +51,14 @@ impl ChatTemplate {
         };
         let mut template = Self { jinja: None, built_in, bos: special(vocab.bos()), eos: special(vocab.eos()) };
         let probe = [Message { role: Role::User, text: "hello".to_owned() }];
-        match compile(source) {
+        match compile(source).and_then(|jinja| template.run(&jinja, &probe).map(|_| jinja)) {
             Ok(environment) => template.jinja = Some(environment),
-            Err(error) => tracing::warn!(%error, "the chat template is not valid Jinja, using llama.cpp's own for it"),
-        }
-        if let Err(error) = template.render(model, &probe) {
-            return Err(Error::data(error.message().to_owned()));
+            Err(error) => {
+                template
+                    .by_llama_cpp(model, &probe)
+                    .ok_or_else(|| Error::data(format!("run the chat template: {}", reason(&error))))?;
+                tracing::warn!(%error, "the chat template does not run, using llama.cpp's own for it");
+            }
         }
         Ok(template)
     }
@@ -62,18 +68,20 @@ impl ChatTemplate {
     /// # Errors
     /// `Invalid` when the template refuses the messages (roles that do not alternate, say).
     pub(super) fn render(&self, model: &LlamaModel, messages: &[Message]) -> Result<String> {
-        let refused = match &self.jinja {
-            Some(environment) => match self.run(environment, messages) {
-                Ok(prompt) => return Ok(prompt),
-                Err(error) => error.detail().map_or_else(|| error.to_string(), str::to_owned),
-            },
-            None => "it is not valid Jinja".to_owned(),
+        let prompt = match &self.jinja {
+            Some(environment) => self.run(environment, messages).map_err(|error| reason(&error)),
+            None => self.by_llama_cpp(model, messages).ok_or_else(|| "llama.cpp refuses the messages".to_owned()),
         };
+        prompt.map_err(|why| {
+            Error::invalid(format!("apply the model's chat template: {why}; change the messages"))
+                .with_param("messages")
+        })
+    }
+
+    fn by_llama_cpp(&self, model: &LlamaModel, messages: &[Message]) -> Option<String> {
         let chat: Result<Vec<_>, _> =
             messages.iter().map(|m| LlamaChatMessage::new(m.role.as_str().to_owned(), m.text.clone())).collect();
-        chat.ok()
-            .and_then(|chat| model.apply_chat_template(&self.built_in, &chat, true).ok())
-            .ok_or_else(|| Error::invalid(format!("apply the model's chat template: {refused}")).with_param("messages"))
+        model.apply_chat_template(&self.built_in, &chat.ok()?, true).ok()
     }
 
     fn run(&self, environment: &Environment<'static>, messages: &[Message]) -> Result<String, minijinja::Error> {
@@ -85,6 +93,10 @@ impl ChatTemplate {
             eos_token => self.eos.as_str(),
         })
     }
+}
+
+fn reason(error: &minijinja::Error) -> String {
+    error.detail().map_or_else(|| error.to_string(), str::to_owned)
 }
 
 fn turn(role: &str, content: &str) -> Value {
@@ -99,6 +111,7 @@ fn compile(source: String) -> Result<Environment<'static>, minijinja::Error> {
     environment.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
         Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
     });
+    environment.add_function("strftime_now", |format: String| date::written(&format, date::now_s()));
     environment.add_template_owned(NAME, source)?;
     Ok(environment)
 }
@@ -128,5 +141,12 @@ mod tests {
         };
         assert_eq!(run("user").expect("allowed"), "<USER>hi\n");
         assert_eq!(run("tool").expect_err("refused").detail(), Some("no tools here"));
+    }
+
+    #[test]
+    fn templates_may_ask_for_the_date() {
+        let environment = compile("{{ strftime_now('%Y-%m-%d') }}".to_owned()).expect("valid");
+        let date = environment.get_template(NAME).and_then(|t| t.render(())).expect("a date");
+        assert!(date.len() == 10 && date.as_str() > "2025-01-01", "{date}");
     }
 }

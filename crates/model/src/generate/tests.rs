@@ -123,6 +123,93 @@ fn a_stop_sequence_ends_the_answer_and_is_not_part_of_it() {
     });
 }
 
+fn compile(generator: &Generator, grammar: String) -> Result<Option<Constraint>> {
+    Constraint::compile(&generator.prepare.model, &generator.prepare.forbidden, &OutputFormat::Grammar(grammar))
+}
+
+#[test]
+fn grammars_are_read_as_llama_cpp_reads_them() {
+    let Some(generator) = load(|_| ()) else { return };
+    let parts = [
+        "\"x\"",
+        "\"\"",
+        "[a-z]",
+        "[^x]",
+        "[]",
+        ".",
+        "a",
+        "b",
+        "root",
+        "(",
+        ")",
+        "|",
+        "*",
+        "+",
+        "?",
+        "{2}",
+        "{0,3}",
+        "{1,}",
+        "{4}",
+        " ",
+        "\n",
+        "\na ::=",
+        "\nb ::= ",
+        "# c\r",
+        "<[3]>",
+        "!<the>",
+        "\"\\x41\"",
+        "\"\\q\"",
+    ];
+    let (mut taken, mut refused, mut state) = (0, 0, 7u64);
+    for _ in 0..3_000 {
+        let mut grammar = "b ::= \"z\"\na ::= b \"y\"?\nroot ::= ".to_owned();
+        for _ in 0..9 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            grammar += parts[usize::try_from(state >> 33).expect("31 bits") % parts.len()];
+            grammar += " ";
+        }
+        let Err(error) = compile(&generator, grammar.clone()) else {
+            taken += 1;
+            continue;
+        };
+        if error.message().contains("llama.cpp refuses") {
+            // What it can hold against a grammar that is fine here is the repetition of what may be empty.
+            assert!(grammar.contains(['*', '+', '{']), "{grammar}");
+        } else if !error.message().contains("left-recursive") {
+            refused += 1;
+            let read = llama_cpp_2::sampling::LlamaSampler::grammar(&generator.prepare.model, &grammar, "root");
+            assert!(read.is_err(), "{error}: {grammar}");
+        }
+    }
+    println!("{taken} taken, {refused} refused");
+    assert!(taken > 100 && refused > 100);
+}
+
+#[test]
+fn grammars_at_the_limits_neither_hang_nor_crash() {
+    let Some(generator) = load(|_| ()) else { return };
+    let rules = |n: usize, rule: &dyn Fn(usize) -> String| {
+        let rules: Vec<_> = (0..n).map(|i| format!("r{i} ::= {}", rule(i + 1))).collect();
+        format!("root ::= r0\n{}\nr{n} ::= \"x\"", rules.join("\n"))
+    };
+    let labels: Vec<_> = (0..15_000).map(|i| format!("\"label {i}\"")).collect();
+    for grammar in [
+        rules(1_480, &|next| format!("((r{next}))")),
+        rules(1_480, &|next| format!("((r{next})) \"y\"")),
+        rules(1_900, &|next| format!("r{next} | \"y\"")),
+        rules(13, &|next| format!("r{next} \"x\" | r{next} \"y\"")),
+        "root ::= (\"a\"? \"b\"?){0,1000}".to_owned(),
+        format!("root ::= {}", "[a-z]{0,2000} ".repeat(110)),
+        format!("root ::= {}", labels.join(" | ")),
+    ] {
+        #[expect(clippy::disallowed_methods, reason = "printed for the reader only")]
+        let start = std::time::Instant::now();
+        let compiled = compile(&generator, grammar.clone());
+        println!("{:?} for {}", start.elapsed(), &grammar[..60]);
+        compiled.unwrap_or_else(|error| panic!("{error}: {}", &grammar[..60]));
+    }
+}
+
 #[test]
 fn output_follows_a_json_schema() {
     let Some(generator) = load(|o| o.prefix_reuse = PrefixReuse::Off) else { return };
@@ -389,6 +476,23 @@ fn the_prompt_is_the_models_own_template() {
     let tokens = prompt::tokenise(&prepare.model, want);
     assert_eq!(tokens[..2].iter().map(|t| t.0).collect::<Vec<_>>(), [1, 9690]);
     assert_eq!(generator.count_tokens(&messages).expect("valid"), tokens.len());
+}
+
+#[test]
+fn a_template_that_refuses_messages_is_not_replaced_and_one_that_does_not_run_is() {
+    let Some(generator) = load(|_| ()) else { return };
+    let model = &generator.prepare.model;
+    let turn = |role| Message { role, text: "Hi".to_owned() };
+    let strict = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system message') }}\
+                  {% endif %}<|im_start|>{{ m.content }}{% endfor %}";
+    let strict = ChatTemplate::of(model, Some(strict)).expect("it runs");
+    assert_eq!(strict.render(model, &[turn(Role::User)]).expect("taken"), "<|im_start|>Hi");
+    let error = strict.render(model, &[turn(Role::System), turn(Role::User)]).expect_err("refused");
+    assert_eq!((error.kind(), error.param()), (ErrorKind::Invalid, Some("messages")));
+    assert!(error.message().contains("no system message"), "{error}");
+    let broken = ChatTemplate::of(model, Some("{{ of_python() }}<|im_start|>")).expect("llama.cpp knows its family");
+    assert!(broken.render(model, &[turn(Role::User)]).expect("taken").contains("<|im_start|>user\nHi<|im_end|>"));
+    assert_eq!(ChatTemplate::of(model, Some("{{ of_python() }}")).expect_err("neither").kind(), ErrorKind::Data);
 }
 
 #[test]

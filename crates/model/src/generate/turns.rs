@@ -3,13 +3,16 @@
 /// Steps in a row for one adapter while another has work. Changing it makes llama.cpp plan its buffers anew; a turn of several
 /// steps makes little of that and still lets nobody wait long.
 const STEPS: usize = 8;
+/// Tokens after which a turn ends before that: a step that reads a long prompt takes as long as many that write.
+const TOKENS: usize = 256;
 
 /// Round robin over the adapters that have work.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     current: Option<usize>,
-    /// Steps of its turn that are behind.
-    done: usize,
+    /// Steps of its turn that are behind, and their tokens.
+    steps: usize,
+    tokens: usize,
 }
 
 impl Turns {
@@ -18,13 +21,19 @@ impl Turns {
         let after = wanted.clone().filter(|adapter| *adapter > self.current).min();
         let next = after.or_else(|| wanted.clone().min())?;
         let stays = wanted.clone().any(|adapter| adapter == self.current);
-        if next == self.current || (stays && self.done < STEPS) {
-            // Alone it has no turn to end.
-            self.done = if next == self.current { 0 } else { self.done + 1 };
+        // Alone it has no turn to end.
+        let alone = next == self.current;
+        if alone || !stays || self.steps >= STEPS || self.tokens >= TOKENS {
+            *self = Self { current: next, steps: usize::from(!alone), tokens: 0 };
         } else {
-            (self.current, self.done) = (next, 1);
+            self.steps += 1;
         }
         Some(self.current)
+    }
+
+    /// What the step computes.
+    pub(super) fn spend(&mut self, tokens: usize) {
+        self.tokens += tokens;
     }
 }
 
@@ -66,5 +75,18 @@ mod tests {
         assert!(waits <= STEPS, "{waits}");
         // A turn ends early when its work does.
         assert_eq!(turns.next([Some(0)].into_iter()), Some(Some(0)));
+    }
+
+    #[test]
+    fn a_step_that_reads_a_long_prompt_ends_the_turn() {
+        let mut turns = Turns::default();
+        let wanted = [Some(0), Some(1)];
+        let mut order = Vec::new();
+        for tokens in [TOKENS, 1, TOKENS - 1, TOKENS, TOKENS] {
+            let adapter = turns.next(wanted.into_iter()).flatten().expect("work");
+            turns.spend(tokens);
+            order.push(adapter);
+        }
+        assert_eq!(order, [0, 1, 1, 0, 1]);
     }
 }

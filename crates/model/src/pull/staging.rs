@@ -1,7 +1,7 @@
 //! The place where a pull collects its files before they appear in the models directory: one area per source, kept
 //! between runs so that a pull goes on where it was cut off, behind a lock so that two pulls of one model take turns.
 
-use super::{OnProgress, Progress};
+use super::{Failure, OnProgress, Progress};
 use crate::{
     catalogue::{Kind, Source},
     installed::{self, Checked, Installed, InstalledFile, PARTIAL, io_error},
@@ -131,6 +131,16 @@ impl Area {
     /// Where packages are unpacked.
     pub(super) fn work(&self) -> PathBuf {
         self.root.join("work")
+    }
+
+    /// Forgets the packages where one was refused or damaged: the next pull fetches them anew.
+    pub(super) fn unpacked<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
+        if matches!(result, Err(Failure::Source(_))) {
+            let work = self.work();
+            fs::remove_dir_all(&work).map_err(|e| io_error("delete", &work, &e))?;
+            fs::create_dir_all(&work).map_err(|e| io_error("create", &work, &e))?;
+        }
+        result
     }
 
     /// The folder that will become the model's.

@@ -420,6 +420,27 @@ mod packages {
         let error = pull_entry(&entry, &options).await.0.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Data);
         assert!(visible(&options).is_empty());
+        // It is not kept: neither another one that is no package at all.
+        fs::write(&made, b"cut off").unwrap();
+        assert!(pull_entry(&entry, &options).await.0.unwrap_err().message().contains("unpack made.whl"));
+        wheel(&made, &[("m/config.json", b"pinned!")]);
+        pull_entry(&entry, &options).await.0.unwrap().verify(Depth::Hashes).unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_archive_with_another_checksum_is_refused_and_fetched_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = dir.path().join("made.tgz");
+        let sha256 = tgz(&made, "package/data/a.txt", tar::EntryType::Regular);
+        let good = fs::read(&made).unwrap();
+        fs::write(&made, b"other").unwrap();
+        let source = Source::Npm { package: "@a/b@1".into(), folder: "package/data".into(), sha256 };
+        let npm = client(dir.path(), "npm", &made);
+        let options = PullOptions { npm, ..PullOptions::new(dir.path().join("models"), Timestamp(1)).unwrap() };
+        let entry = entry(vec![source], Vec::new());
+        assert!(pull_entry(&entry, &options).await.0.unwrap_err().message().contains("it was refused"));
+        fs::write(&made, good).unwrap();
+        pull_entry(&entry, &options).await.0.unwrap().verify(Depth::Hashes).unwrap();
     }
 
     #[tokio::test]

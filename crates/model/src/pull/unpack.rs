@@ -64,9 +64,7 @@ pub(super) fn join(wheels: &[PathBuf], prefix: &str, area: &Area) -> Result<Path
 pub(super) fn from_tgz(archive: &Path, folder: &str, sha256: &str, area: &Area) -> Result<Tree, Failure> {
     let found = installed::hash_file(archive)?;
     if found != sha256 {
-        let refused = damaged(archive, &format!("SHA-256 is {found} instead of {sha256}; it was refused"));
-        fs::remove_file(archive).map_err(|e| io_error("delete", archive, &e))?;
-        return Err(refused);
+        return Err(damaged(archive, &format!("SHA-256 is {found} instead of {sha256}; it was refused")));
     }
     // What an earlier run left half-way is written again.
     fs::remove_dir_all(area.files()).map_err(|e| io_error("delete", &area.files(), &e))?;

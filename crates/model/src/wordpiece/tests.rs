@@ -150,3 +150,13 @@ fn tokens_equal_those_of_the_crate_on_real_texts() {
     }
     assert!(texts > 10_000, "{texts}");
 }
+
+#[test]
+fn ids_with_gaps_leave_room_for_the_largest() {
+    let mut file = small();
+    file["model"]["vocab"]["##s"] = 99.into();
+    let pieces = pieces(&file);
+    let (ours, theirs) = both(&pieces, "ßs");
+    assert_eq!((&ours, ours.iter().max()), (&theirs, Some(&99)));
+    assert_eq!(pieces.vocabulary(), 100);
+}

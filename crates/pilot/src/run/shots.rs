@@ -4,7 +4,7 @@
 use super::words::Index;
 use std::collections::BTreeMap;
 use understudy_core::{Embedder, Error, Result};
-use understudy_dataset::Row;
+use understudy_dataset::{Row, text_hash};
 
 /// Weight of similarity to the row against likeness among the examples.
 const RELEVANCE: f32 = 0.5;
@@ -45,10 +45,16 @@ impl Picker {
     /// Positions of `k` examples for a text, the most similar last: right before the question, where it counts most.
     #[must_use]
     pub fn pick(&self, text: &str, k: usize) -> Vec<usize> {
+        self.pick_without(text, k, &[])
+    }
+
+    /// The same, never one of these.
+    fn pick_without(&self, text: &str, k: usize, never: &[usize]) -> Vec<usize> {
         if let Likeness::Order = self.likeness {
-            return (0..self.examples.min(k)).collect();
+            return (0..self.examples).filter(|at| !never.contains(at)).take(k).collect();
         }
-        let candidates = self.nearest(text, k * CONSIDERED);
+        let mut candidates = self.nearest(text, k * CONSIDERED + never.len());
+        candidates.retain(|(at, _)| !never.contains(at));
         let mut picked: Vec<usize> = Vec::new();
         while picked.len() < k {
             let worth = |&(at, similarity): &(usize, f32)| {
@@ -70,7 +76,7 @@ impl Picker {
             if picked.len() >= k {
                 break;
             }
-            if !picked.contains(&at) {
+            if !picked.contains(&at) && !never.contains(&at) {
                 picked.push(at);
             }
         }
@@ -106,6 +112,8 @@ impl Picker {
 /// Rows that examples are picked from.
 pub struct Shots<'r> {
     rows: Vec<&'r Row>,
+    /// Positions of the rows by what they ask.
+    asking: BTreeMap<String, Vec<usize>>,
     picker: Picker,
 }
 
@@ -115,13 +123,23 @@ impl<'r> Shots<'r> {
     pub fn of(train: &'r [Row]) -> Self {
         let rows = usable(train);
         let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
-        Self { picker: Picker::by_words(&texts), rows }
+        let picker = Picker::by_words(&texts);
+        Self::new(rows, picker)
+    }
+
+    fn new(rows: Vec<&'r Row>, picker: Picker) -> Self {
+        let mut asking: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (at, row) in rows.iter().enumerate() {
+            asking.entry(text_hash(&row.text)).or_default().push(at);
+        }
+        Self { rows, asking, picker }
     }
 
     /// These rows in this order, whatever the text.
     #[must_use]
     pub fn fixed(rows: Vec<&'r Row>) -> Self {
-        Self { picker: Picker::in_order(rows.len()), rows }
+        let picker = Picker::in_order(rows.len());
+        Self::new(rows, picker)
     }
 
     /// As [`Shots::of`] with an encoder: similar are texts with close embeddings. `asked` are the texts that examples will be
@@ -148,13 +166,14 @@ impl<'r> Shots<'r> {
         let of_asked = vectors.split_off(rows.len());
         let asked = asked.iter().map(|text| (*text).to_owned()).zip(of_asked).collect();
         let picker = Picker { examples: rows.len(), likeness: Likeness::Embeddings { examples: vectors, asked } };
-        Ok(Self { picker, rows })
+        Ok(Self::new(rows, picker))
     }
 
-    /// `k` examples for a text, the most similar last.
+    /// `k` examples for a text, the most similar last. Never the text itself: it would show what is asked for.
     #[must_use]
     pub fn pick(&self, text: &str, k: usize) -> Vec<&'r Row> {
-        self.picker.pick(text, k).into_iter().map(|at| self.rows[at]).collect()
+        let same = self.asking.get(&text_hash(text)).map_or(&[][..], Vec::as_slice);
+        self.picker.pick_without(text, k, same).into_iter().map(|at| self.rows[at]).collect()
     }
 }
 
@@ -190,6 +209,13 @@ mod tests {
         assert_eq!(texts, ["the lost card was blocked", "my card was lost yesterday"]);
         assert_eq!(shots.pick("my card", 9).len(), 4);
         assert_eq!(shots.pick("zzz", 2).len(), 2);
+        let others = shots.pick("My card  was lost yesterday", 9);
+        assert!(
+            others.len() == 3 && others.iter().all(|r| r.text != train[0].text),
+            "an example never is the question"
+        );
+        let fixed = Shots::fixed(train.iter().collect());
+        assert_eq!(fixed.pick("top up by cheque", 4).len(), 3);
     }
 
     /// A text is an angle in degrees.

@@ -41,7 +41,7 @@ pub(crate) struct AutoArgs {
     #[arg(long, value_delimiter = ',', value_name = "MODEL")]
     bases: Vec<String>,
     /// Seconds to train each; on fewer examples where there is no time for all
-    #[arg(long, default_value_t = 600, value_name = "S")]
+    #[arg(long, default_value_t = 600, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
     budget: u64,
     /// Largest allowed share of requests that are answered otherwise than the labels
     #[arg(long, default_value_t = 0.01, value_name = "E")]

@@ -12,6 +12,7 @@ use clap::Args;
 use serde::Serialize;
 use show::{show, write_card};
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -113,6 +114,10 @@ pub(super) async fn run(args: BiasArgs, context: &Context) -> Result<()> {
         pairs: Vec::new(),
         swapped: 0,
     };
+    if let Some(data) = &data {
+        args.by.iter().try_for_each(|field| needs(data, field, "by"))?;
+        args.teacher_answers.iter().try_for_each(|field| needs(data, field, "teacher-answers"))?;
+    }
     if let (Some(data), false) = (&data, args.by.is_empty()) {
         let judged = models.judge(data, &args).await?;
         let rules = Rules { least: args.least, ..Rules::default() };
@@ -146,10 +151,10 @@ impl Models {
             None => None,
         };
         let judged = rows.iter().zip(answers).enumerate().map(|(i, ((row, gold), answer))| {
-            let recorded = || args.teacher_answers.as_ref().and_then(|field| value(row, field));
+            let recorded = || args.teacher_answers.as_ref().and_then(|field| data.value(row, field));
             let told = teacher.as_ref().map(|t| t[i].clone()).or_else(recorded);
             Judged {
-                slices: args.by.iter().map(|field| value(row, field)).collect(),
+                slices: args.by.iter().map(|field| data.value(row, field)).collect(),
                 wrong: answer != *gold,
                 teacher_wrong: told.map(|told| told != *gold),
             }
@@ -198,20 +203,15 @@ fn open(file: &Path, text: Option<&str>, label: Option<&str>) -> Result<Dataset>
     Ok(data)
 }
 
-/// What a row says in a field, whether the reader gave it a meaning or not.
-fn value(row: &Row, field: &str) -> Option<String> {
-    let known = match field {
-        "label" => row.label.clone(),
-        "group" => row.group.clone(),
-        "source" => row.source.clone(),
-        "time" => row.time.clone(),
-        _ => None,
-    };
-    known.or_else(|| match row.extra.get(field)? {
-        serde_json::Value::Null => None,
-        serde_json::Value::String(text) => Some(text.clone()),
-        other => Some(other.to_string()),
-    })
+/// Refuses a field that no row has.
+fn needs(data: &Dataset, field: &str, flag: &str) -> Result<()> {
+    if data.has(field) {
+        return Ok(());
+    }
+    let there: BTreeSet<&str> = data.rows.iter().flat_map(|row| row.extra.keys().map(String::as_str)).collect();
+    let there: Vec<&str> = data.mapping.pairs().into_iter().map(|(_, field)| field).chain(there).collect();
+    let what = format!("audit bias: no row of {} has a `{field}`; the fields are {}", data.name, there.join(", "));
+    Err(Error::invalid(what).with_param(flag))
 }
 
 fn swapped(data: &Dataset, wish: &str) -> Result<Vec<(String, [String; 2])>> {
@@ -233,6 +233,9 @@ fn read_pairs(file: &Path, args: &BiasArgs) -> Result<Vec<(String, [String; 2])>
     let names = args.pair_fields.clone().unwrap_or_else(|| ["first", "second", "kind"].map(str::to_owned).to_vec());
     let fields = Fields { text: Some(names[0].clone()), ..Fields::default() };
     let data = dataset::read(file, &fields)?;
+    if args.pair_fields.is_some() {
+        needs(&data, &names[2], "pair-fields")?;
+    }
     let pair = |row: &Row| {
         let lacking = || {
             let what = format!(
@@ -243,8 +246,8 @@ fn read_pairs(file: &Path, args: &BiasArgs) -> Result<Vec<(String, [String; 2])>
             );
             Error::data(what)
         };
-        let second = value(row, &names[1]).ok_or_else(lacking)?;
-        Ok((value(row, &names[2]).unwrap_or_else(|| "all".to_owned()), [row.text.clone(), second]))
+        let second = data.value(row, &names[1]).ok_or_else(lacking)?;
+        Ok((data.value(row, &names[2]).unwrap_or_else(|| "all".to_owned()), [row.text.clone(), second]))
     };
     data.rows.iter().map(pair).collect()
 }

@@ -18,7 +18,7 @@ use std::{
 };
 use understudy_core::{Error, Result, Seed};
 use understudy_dataset::{
-    Dataset, OutFormat, Row, Shares,
+    Dataset, OutFormat, Part, Row, Shares,
     prepare::{LabelErrors, Preparation, Prepared, Redaction, Unfit, prepare},
     row::rows_hash,
     write,
@@ -26,6 +26,12 @@ use understudy_dataset::{
 
 /// Classes and rows that are shown.
 const SHOWN: usize = 10;
+/// What the files are: written last.
+const CARD: &str = "data.json";
+/// Rows that were left out, and why.
+const REMOVED: &str = "removed.jsonl";
+/// Endings of the formats that parts are written in.
+const ENDINGS: [&str; 3] = ["jsonl", "csv", "parquet"];
 
 #[derive(Debug, Args)]
 pub(crate) struct DataArgs {
@@ -131,7 +137,7 @@ impl DataArgs {
 pub(super) async fn run(args: DataArgs, context: &Context) -> Result<()> {
     let how = args.preparation()?;
     if let Some(dir) = &args.out {
-        check_out(dir, args.force)?;
+        check_out(dir, &args)?;
     }
     let bar = progress(0, "reading");
     let mut data = open(&args.data, &args.fields.fields(), context).await?;
@@ -169,7 +175,7 @@ pub(super) async fn run(args: DataArgs, context: &Context) -> Result<()> {
     }
     prepared.unlabelled = Vec::new();
     if let (Some(dir), None) = (&args.out, args.queue) {
-        drop(fs::remove_file(dir.join("queue.jsonl")));
+        drop(fs::remove_file(dir.join(queue::FILE)));
     }
     bar.set_message("writing");
     let card = card(&args, &how, source, &against, &prepared);
@@ -201,17 +207,32 @@ pub(super) async fn run(args: DataArgs, context: &Context) -> Result<()> {
     crate::commands::finish(context, &object)
 }
 
-/// Refuses a folder that another run filled.
-fn check_out(dir: &Path, force: bool) -> Result<()> {
-    let card = dir.join("data.json");
-    if card.exists() && !force {
-        return Err(Error::invalid(format!(
-            "prepare data: {} holds a data set already; --force replaces it",
-            dir.display()
-        ))
-        .with_param("out"));
+/// Refuses a folder that another run filled, or that holds anything this run would replace or remove.
+fn check_out(dir: &Path, args: &DataArgs) -> Result<()> {
+    let refused = |what: String| Err(Error::invalid(format!("prepare data: {what}")).with_param("out"));
+    let there: Vec<PathBuf> = touched().map(|file| dir.join(file)).filter(|file| file.exists()).collect();
+    let inputs = args.against.iter().chain(&args.pool).chain([&args.data]);
+    let inputs: Vec<PathBuf> = inputs.filter_map(|file| fs::canonicalize(file).ok()).collect();
+    if let Some(input) = there.iter().find(|file| fs::canonicalize(file).is_ok_and(|file| inputs.contains(&file))) {
+        return refused(format!("{} is read, and would be replaced; choose another --out", shown(input)));
+    }
+    match there.first() {
+        Some(_) if args.force => {}
+        Some(_) if dir.join(CARD).exists() => {
+            return refused(format!("{} holds a data set already; --force replaces it", shown(dir)));
+        }
+        Some(file) => {
+            return refused(format!("{} is there and no card tells where from; --force replaces it", shown(file)));
+        }
+        None => {}
     }
     fs::create_dir_all(dir).map_err(|e| Error::data(format!("make the folder {}: {e}", dir.display())))
+}
+
+/// Everything that a run writes or removes, by its name in the folder.
+fn touched() -> impl Iterator<Item = String> {
+    let parts = Part::ALL.into_iter().flat_map(|part| ENDINGS.map(|ending| format!("{}.{ending}", part.as_str())));
+    parts.chain([CARD, REMOVED, queue::FILE].map(str::to_owned))
 }
 
 /// The data card: what the files are and how they came about.
@@ -258,21 +279,21 @@ fn name(reason: &impl serde::Serialize) -> String {
 
 /// Writes the parts, what was left out and, last, the card: a folder with a card is whole.
 fn write_all(dir: &Path, format: OutFormat, prepared: &Prepared, card: &Value) -> Result<Vec<PathBuf>> {
-    let place = dir.join("data.json");
+    let place = dir.join(CARD);
     if place.exists() {
         fs::remove_file(&place).map_err(|e| Error::data(format!("replace {}: {e}", place.display())))?;
     }
     let mut files = Vec::new();
     for (part, rows) in prepared.parts() {
         // What an earlier run wrote in another format would be taken for a part of this one.
-        for ending in ["jsonl", "csv", "parquet"].into_iter().filter(|ending| *ending != format.ending()) {
+        for ending in ENDINGS.into_iter().filter(|ending| *ending != format.ending()) {
             drop(fs::remove_file(dir.join(part.as_str()).with_extension(ending)));
         }
         let file = dir.join(part.as_str()).with_extension(format.ending());
         write::write(&file, format, rows)?;
         files.push(file);
     }
-    let file = dir.join("removed.jsonl");
+    let file = dir.join(REMOVED);
     write::write_file(&file, |out| {
         prepared.removed.iter().try_for_each(|removed| {
             serde_json::to_writer(&mut *out, removed)?;
@@ -291,7 +312,7 @@ fn write_all(dir: &Path, format: OutFormat, prepared: &Prepared, card: &Value) -
 fn show(prepared: &Prepared) {
     heading("Parts");
     let total: usize = prepared.parts().iter().map(|(_, rows)| rows.len()).sum();
-    let row = |(part, rows): (understudy_dataset::Part, &[Row])| {
+    let row = |(part, rows): (Part, &[Row])| {
         vec![part.as_str().to_owned(), rows.len().to_string(), percent(rows.len() as f64 / total.max(1) as f64)]
     };
     say(table(&["part", "rows", "share"], &[1, 2], prepared.parts().map(row)));

@@ -15,14 +15,23 @@ use crate::{
 use serde_json::json;
 use std::path::Path;
 use understudy_core::{Clock, Error, Result};
-use understudy_dataset::{Fields, spans::Marked};
+use understudy_dataset::{Fields, Learned, spans::Marked, text_hash};
 
 /// Runs the training of an extractor on `file`.
 pub(super) async fn run(file: &Path, args: &FinetuneArgs, context: &Context) -> Result<()> {
     let Some(out) = &args.out else {
         return Err(Error::invalid("train on a file: --out names the folder of the new model"));
     };
-    let marked = read(file, args)?;
+    let mut marked = read(file, args)?;
+    let test = args.test.as_deref().map(|file| read(file, args)).transpose()?;
+    if let Some(test) = &test {
+        let judging = Learned::of(test.iter().map(|marked| text_hash(&marked.text)));
+        let before = marked.len();
+        marked.retain(|marked| !judging.has(&text_hash(&marked.text)));
+        if marked.len() < before {
+            terminal::note(format_args!("  {} texts of --test are left out of --data", before - marked.len()));
+        }
+    }
     let mut options = options(args, context, SystemClock::new().now());
     // `extract` says what is trained, not for whom.
     options.task = None;
@@ -39,7 +48,6 @@ pub(super) async fn run(file: &Path, args: &FinetuneArgs, context: &Context) -> 
             out.file_name().map_or_else(|| "extractor".into(), |name| name.to_string_lossy()),
         );
     }
-    let test = args.test.as_deref().map(|file| read(file, args)).transpose()?;
     let bar = terminal::progress(0, "reading");
     let trained = extract::train(marked, options, out, &bar).await;
     bar.finish_and_clear();

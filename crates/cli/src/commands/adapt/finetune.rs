@@ -3,7 +3,7 @@
 pub(super) mod fitting;
 
 use super::rows::{self, Material, read};
-use super::{DtypeArg, extract, generative, multilabel, peak_memory_mb, regression};
+use super::{DtypeArg, extract, generative, multilabel, peak_memory_mb, positive, regression};
 use crate::{
     clock::SystemClock,
     commands::Context,
@@ -77,9 +77,9 @@ pub(crate) struct FinetuneArgs {
     /// not read
     #[arg(long, value_name = "FILE", requires = "data")]
     pub(super) unlabelled: Option<PathBuf>,
-    /// Number type of the encoder
-    #[arg(long, value_enum, default_value_t = DtypeArg::Int8)]
-    pub(super) dtype: DtypeArg,
+    /// Number type of the encoder [default: int8]
+    #[arg(long, value_enum)]
+    pub(super) dtype: Option<DtypeArg>,
     /// The label of what belongs to none of the others: examples with it teach what is outside, and texts that are like
     /// nothing known get it too
     #[arg(long, value_name = "LABEL")]
@@ -96,11 +96,12 @@ pub(crate) struct FinetuneArgs {
     /// Examples of one step (lora, full) [default: 32; 16 for generative models]
     #[arg(long, value_name = "N")]
     pub(super) batch: Option<usize>,
-    /// Epochs without a better one on held-out examples after which training ends (lora, full) [default: never]
+    /// Epochs without a better one on held-out examples after which training ends (lora, full, generative models) [default:
+    /// never]
     #[arg(long, value_name = "N")]
     pub(super) patience: Option<usize>,
     /// Minutes after which training ends, the learning rate having fallen by then (lora, full) [default: no limit]
-    #[arg(long, value_name = "MINUTES")]
+    #[arg(long, value_name = "MINUTES", value_parser = positive)]
     pub(super) minutes: Option<f64>,
     /// Rank of the adapters (lora) [default: 8; 16 for generative models]
     #[arg(long, value_name = "N")]
@@ -226,7 +227,7 @@ pub(super) fn options(args: &FinetuneArgs, context: &Context, created: Timestamp
         models_dir: context.models_dir.clone(),
         name: ModelName::new(name.or_else(folder).unwrap_or_else(|| "classifier".to_owned())),
         task: task.map(TaskName::from),
-        dtype: args.dtype.into(),
+        dtype: args.dtype.unwrap_or(DtypeArg::Int8).into(),
         max_tokens: args.max_tokens,
         windows: args.windows,
         out_of_scope: args.out_of_scope.clone().map(|label| (label, args.out_of_scope_cost)),

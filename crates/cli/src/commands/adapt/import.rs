@@ -82,7 +82,7 @@ pub(super) async fn run(args: ImportArgs, context: &Context) -> Result<()> {
         ));
     };
     let from = match &args.recipe {
-        Some(dir) if !args.from.exists() => dir.join(&args.from),
+        Some(dir) if dir.join(&args.from).exists() => dir.join(&args.from),
         _ => args.from.clone(),
     };
     let fields = Fields { text: args.text.clone(), reference: args.answer.clone(), ..Fields::default() };
@@ -108,7 +108,6 @@ pub(super) async fn run(args: ImportArgs, context: &Context) -> Result<()> {
         reading: Reading {
             system: args.system.clone().or(recipe.as_ref().and_then(|recipe| recipe.system.clone())),
             max_tokens: max_tokens.min(8192),
-            test_share: 1.0,
         },
         data: recipe.as_ref().map(|recipe| (recipe.data_hash.clone(), recipe.n_train)),
         seed: Seed(settings.map_or(0, |s| s.seed)),

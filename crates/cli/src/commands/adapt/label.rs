@@ -26,7 +26,7 @@ use std::{
     sync::Arc,
 };
 use understudy_core::{Clock, Error, Money, Result, Seed, hash::sha256_hex};
-use understudy_dataset::Row;
+use understudy_dataset::{Row, rows_hash};
 use understudy_pilot::run::{
     Answers, Candidate, Ended, Journal, Plan, Prompting, Runner, Sampled, Task,
     journal::Header,
@@ -106,6 +106,13 @@ pub(super) async fn run(args: LabelArgs, context: &Context) -> Result<()> {
     if !(0.0..=1.0).contains(&args.check) || !args.temperature.is_finite() || args.temperature <= 0.0 {
         return Err(Error::invalid("label texts: --check lies in [0, 1], --temperature is positive"));
     }
+    let out = std::fs::canonicalize(&args.out);
+    let reads =
+        |file: &String| out.as_ref().is_ok_and(|out| std::fs::canonicalize(file).is_ok_and(|file| file == *out));
+    if let Some(file) = [&args.data].into_iter().chain(&args.examples).find(|file| reads(file)) {
+        let what = format!("label texts: {file} is read, and would be replaced; choose another --out");
+        return Err(Error::invalid(what).with_param("out"));
+    }
     let clock = Arc::new(SystemClock::new());
     let seed = Seed(args.seed);
     let data = open(&args.data, &args.fields.fields(), context).await?;
@@ -132,7 +139,7 @@ pub(super) async fn run(args: LabelArgs, context: &Context) -> Result<()> {
     };
     // Nothing of the texts: with more of them, the answers to the others stand.
     let about = json!({ "labels": labels, "instruction": args.instruction, "shots": plan.shots,
-        "examples": examples.iter().map(Row::content_hash).collect::<Vec<_>>(), "max_tokens": args.max_tokens });
+        "examples": rows_hash(&examples), "max_tokens": args.max_tokens });
     let kept = answers_of(&args.out);
     let mut journal = Journal::open(&kept, &Header { inputs: sha256_hex(about.to_string().as_bytes()) })?;
     let composer = Composer::new(clock.clone(), seed)?;
@@ -171,7 +178,14 @@ pub(super) async fn run(args: LabelArgs, context: &Context) -> Result<()> {
     write(&args.out, &args.model, args.samples, &labelled)?;
     let found = Found::of(&labelled, checked.as_deref());
     show(&args, &labelled, &found, spent);
-    crate::commands::finish(context, &found.json(&args, &labelled, spent))
+    crate::commands::finish(context, &found.json(&args, &labelled, spent))?;
+    match labelled.ended {
+        // What was answered is written; a script must not take it for the whole.
+        Ended::Failing(error) => {
+            Err(Error::unavailable(format!("label all texts: failed to {error}; the same command goes on")))
+        }
+        Ended::Done | Ended::Decided(_) | Ended::CostCap => Ok(()),
+    }
 }
 
 /// Every text once; a label that is there wins over a copy without one. The content's hash is the id, so that answers are

@@ -12,7 +12,7 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use understudy_adapt::{
     artifact::Existing,
-    llama::{Agreement, write_tokenizer},
+    llama::{Agreement, tokenizer_files},
 };
 use understudy_core::{Clock, Error, ModelName, Result};
 use understudy_dataset::{self as dataset, Fields};
@@ -42,21 +42,18 @@ pub(crate) struct MergeArgs {
     /// What to write: an artifact with one GGUF file, or a folder for Hugging Face's libraries (f32)
     #[arg(long, value_enum, default_value_t = Form::Gguf)]
     to: Form,
-    /// Type of the GGUF file's numbers: f32, f16, bf16 or q8_0; `adapt quantize` makes all others
-    #[arg(long, default_value = "f16", value_name = "TYPE")]
-    numbers: String,
+    /// Type of the GGUF file's numbers: f32, f16, bf16 or q8_0; `adapt quantize` makes all others [default: f16]
+    #[arg(long, value_name = "TYPE")]
+    numbers: Option<String>,
     /// Folder of the merged model
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Name of the merged model [default: the folder's name]
+    /// Name of the merged model (gguf) [default: the folder's name]
     #[arg(long)]
     name: Option<String>,
     /// Rows with more tokens are left out
     #[arg(long, default_value_t = 512, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=8192))]
     max_tokens: u32,
-    /// Share of the rows that training kept for measuring
-    #[arg(long, default_value_t = 0.1, value_name = "SHARE")]
-    test_share: f64,
     /// Threads; 0 uses all
     #[arg(long, default_value_t = 0, value_name = "N")]
     threads: usize,
@@ -83,11 +80,17 @@ enum Form {
 
 /// Runs `understudy adapt merge`.
 pub(super) async fn run(args: MergeArgs, context: &Context) -> Result<()> {
-    let wanted = FileType::named(&args.numbers)
+    if args.to == Form::Safetensors
+        && let Some((flag, _)) = [("numbers", &args.numbers), ("name", &args.name)].iter().find(|(_, x)| x.is_some())
+    {
+        let what = format!("merge: --{flag} is for --to gguf; a folder of safetensors has 32-bit floats and no name");
+        return Err(Error::invalid(what).with_param(*flag));
+    }
+    let numbers = args.numbers.as_deref().unwrap_or("f16");
+    let wanted = FileType::named(numbers)
         .filter(|to| [FileType::F32, FileType::F16, FileType::BF16, FileType::Q8_0].contains(to))
         .ok_or_else(|| {
-            let what =
-                format!("merge: --numbers is f32, f16, bf16 or q8_0, not `{}`; see adapt quantize", args.numbers);
+            let what = format!("merge: --numbers is f32, f16, bf16 or q8_0, not `{numbers}`; see adapt quantize");
             Error::invalid(what).with_param("numbers")
         })?;
     let fields = Fields { text: args.text.clone(), reference: args.answer.clone(), ..Fields::default() };
@@ -104,8 +107,7 @@ pub(super) async fn run(args: MergeArgs, context: &Context) -> Result<()> {
             let what = format!("merge {}: it has no adapter, it is whole already", args.model.display());
             return Err(Error::invalid(what).with_param("model"));
         }
-        let reading =
-            Reading { system: args.system.clone(), max_tokens: args.max_tokens as usize, test_share: args.test_share };
+        let reading = Reading { system: args.system.clone(), max_tokens: args.max_tokens as usize };
         let rows = Judges::read(&data.rows, &whole, &reading)?;
         merge(&whole, &rows, wanted, &name, &args)
     })
@@ -113,9 +115,10 @@ pub(super) async fn run(args: MergeArgs, context: &Context) -> Result<()> {
     bar.finish_and_clear();
     let merged = merged?;
     let Merged { half, written, artifact, megabytes } = &merged;
+    let as_written = written.map_or_else(String::new, |written| format!(", {:.1e} as written", written.mean_kl));
     terminal::say(format_args!(
-        "  what serves says what was trained: mean KL {:.1e} at 16 bits, {:.1e} as written, over {} tokens",
-        half.mean_kl, written.mean_kl, half.n
+        "  what serves says what was trained: mean KL {:.1e} at 16 bits{as_written}, over {} tokens",
+        half.mean_kl, half.n
     ));
     match artifact {
         Some(artifact) => terminal::say(format_args!(
@@ -136,7 +139,8 @@ pub(super) async fn run(args: MergeArgs, context: &Context) -> Result<()> {
 
 struct Merged {
     half: Agreement,
-    written: Agreement,
+    /// `None` for a folder of safetensors, which llama.cpp does not read.
+    written: Option<Agreement>,
     /// `None` for a folder of safetensors.
     artifact: Option<Adapted>,
     megabytes: f64,
@@ -153,14 +157,14 @@ fn merge(whole: &Whole, rows: &Judges, wanted: FileType, name: &str, args: &Merg
                 format!("write {}: the folder is not empty; choose another one or pass --force", args.out.display());
             return Err(Error::invalid(what).with_param("out"));
         }
-        scratch::place(|| whole.network.write_folder(&args.out))?;
-        if let Err(error) = write_tokenizer(&whole.like, &args.out) {
+        let tokenizer = tokenizer_files(&whole.like).unwrap_or_else(|error| {
             terminal::note(format_args!("  {error}"));
-        }
+            Default::default()
+        });
+        scratch::place(|| whole.network.write_folder_with(&args.out, &tokenizer))?;
         let written = args.out.join("model.safetensors");
         let bytes = std::fs::metadata(&written).map_or(0, |found| found.len());
-        // 32 bits in another order: nothing is rounded.
-        return Ok(Merged { half, written: half, artifact: None, megabytes: bytes as f64 / 1e6 });
+        return Ok(Merged { half, written: None, artifact: None, megabytes: bytes as f64 / 1e6 });
     }
     let (file, written) = if wanted == FileType::F16 {
         (file, half)
@@ -180,7 +184,7 @@ fn merge(whole: &Whole, rows: &Judges, wanted: FileType, name: &str, args: &Merg
     let created = SystemClock::new().now();
     let making = Making { name: ModelName::new(name.to_owned()), method: &method, served, rows, created };
     let existing = if args.force { Existing::Replace } else { Existing::Keep };
-    let artifact = whole::write_model(&args.out, whole.manifest(making), &file, existing)?;
+    let artifact = whole::write_model(&args.out, whole.manifest(making), (&file, &whole.learned), existing)?;
     let bytes = std::fs::metadata(&file).map_or(0, |found| found.len());
-    Ok(Merged { half, written, artifact: Some(artifact), megabytes: bytes as f64 / 1e6 })
+    Ok(Merged { half, written: Some(written), artifact: Some(artifact), megabytes: bytes as f64 / 1e6 })
 }

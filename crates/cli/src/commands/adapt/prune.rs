@@ -1,6 +1,6 @@
 //! `understudy adapt prune`: how much of a model can go?
 
-use super::{DtypeArg, rows::read_examples};
+use super::{DtypeArg, positive, rows::read_examples};
 use crate::{
     clock::SystemClock,
     commands::Context,
@@ -53,7 +53,7 @@ pub(crate) struct PruneArgs {
     #[arg(long, default_value_t = PruneOptions::recovery().rate, value_name = "RATE")]
     rate: f64,
     /// Minutes after which the recovery ends, the learning rate having fallen by then [default: no limit]
-    #[arg(long, value_name = "MINUTES")]
+    #[arg(long, value_name = "MINUTES", value_parser = positive)]
     minutes: Option<f64>,
     /// Share of the labels in what is learned; the rest are the unpruned model's answers
     #[arg(long, default_value_t = GuideParams::default().labels, value_name = "SHARE")]

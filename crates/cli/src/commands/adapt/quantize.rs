@@ -28,14 +28,18 @@ use understudy_model::{artifact::Dtype, encoder::weights::FILE, head::Head};
 
 /// Points of accuracy that may be lost when nobody says otherwise.
 const LOSS: f64 = 0.3;
+/// Rows that judge a generative model when nobody says otherwise, those that weigh its columns, and most tokens of one.
+const ROWS: usize = 64;
+const IMPORTANCE_ROWS: usize = 128;
+const MAX_TOKENS: u32 = 512;
 
 #[derive(Debug, Args)]
 pub(crate) struct QuantizeArgs {
     /// Folder of the artifact; of generative models also an installed one's name, or a GGUF file
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Labelled rows that judge; of the data that the model learned from, only the share that its training kept. For a
-    /// generative model conversations, or texts and answers; the rows that do not judge weigh the columns
+    /// Labelled rows that judge; those that the model learned from are left out. For a generative model conversations, or
+    /// texts and answers; the rows that do not judge weigh the columns
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     /// Field or column that holds the text [default: found by its name]
@@ -70,21 +74,18 @@ pub(crate) struct QuantizeArgs {
     /// limit is given]
     #[arg(long, value_name = "NATS")]
     at_most_kl: Option<f64>,
-    /// Rows that judge, at most (generative models)
-    #[arg(long, default_value_t = 64, value_name = "N")]
-    rows: usize,
-    /// Rows whose prompts weigh the columns, at most; 0 weighs all alike (generative models)
-    #[arg(long, default_value_t = 128, value_name = "N")]
-    importance_rows: usize,
-    /// Rows with more tokens are left out (generative models)
-    #[arg(long, default_value_t = 512, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=8192))]
-    max_tokens: u32,
-    /// Threads; 0 uses all (generative models)
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    threads: usize,
-    /// Share of the rows that training kept for measuring
-    #[arg(long, default_value_t = 0.1, value_name = "SHARE")]
-    test_share: f64,
+    /// Rows that judge, at most (generative models) [default: 64]
+    #[arg(long, value_name = "N")]
+    rows: Option<usize>,
+    /// Rows whose prompts weigh the columns, at most; 0 weighs all alike (generative models) [default: 128]
+    #[arg(long, value_name = "N")]
+    importance_rows: Option<usize>,
+    /// Rows with more tokens are left out (generative models) [default: 512]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=8192))]
+    max_tokens: Option<u32>,
+    /// Threads (generative models; encoders are timed on one) [default: 0, all]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
     /// Replace another artifact in the folder
     #[arg(long)]
     force: bool,
@@ -176,15 +177,22 @@ pub(super) async fn run(args: QuantizeArgs, context: &Context) -> Result<()> {
     if whole::is_generative(&args.model, &context.models_dir)? {
         return generative::run(args, context).await;
     }
-    if args.at_most_kl.is_some() || args.answer.is_some() || args.system.is_some() {
-        let what =
-            format!("quantise {}: --at-most-kl, --answer and --system are for generative models", args.model.display());
-        return Err(Error::invalid(what));
+    let for_others = [
+        ("at-most-kl", args.at_most_kl.is_some()),
+        ("answer", args.answer.is_some()),
+        ("system", args.system.is_some()),
+        ("rows", args.rows.is_some()),
+        ("importance-rows", args.importance_rows.is_some()),
+        ("max-tokens", args.max_tokens.is_some()),
+        ("threads", args.threads.is_some()),
+    ];
+    if let Some((flag, _)) = for_others.iter().find(|(_, given)| *given) {
+        let what = format!("quantise {}: --{flag} is for generative models", args.model.display());
+        return Err(Error::invalid(what).with_param(*flag));
     }
     let candidates = candidates(&args.candidates)?;
     let examples = read_examples(&args.data, args.text.as_deref(), args.label.as_deref())?;
-    let rows = Rows::Judge { test_share: args.test_share };
-    let subject = Subject::open(&args.model, &context.models_dir, examples, rows)?;
+    let subject = Subject::open(&args.model, &context.models_dir, examples, Rows::Judge)?;
     let bar = terminal::progress(0, "measuring");
     let tried = tried(&subject, &candidates);
     bar.finish_and_clear();
@@ -197,11 +205,15 @@ pub(super) async fn run(args: QuantizeArgs, context: &Context) -> Result<()> {
     let rows: Vec<serde_json::Value> = tried.iter().map(figures).collect();
     let picked = pick(&tried, args.at_most_mb, args.at_most_loss);
     let mut result = json!({ "n": subject.test.len(), "candidates": rows });
-    if let Ok(picked) = &picked {
-        result["picked"] = json!(tried[*picked].candidate.name());
-        terminal::say(format_args!("  picked: {}", tried[*picked].candidate.name()));
+    match &picked {
+        Ok(picked) => {
+            result["picked"] = json!(tried[*picked].candidate.name());
+            terminal::say(format_args!("  picked: {}", tried[*picked].candidate.name()));
+        }
+        Err(error) => none_picked(error, &mut result),
     }
     let Some(out) = &args.out else { return crate::commands::finish(context, &result) };
+    let candidates = u32::try_from(tried.len()).unwrap_or(u32::MAX);
     let Tried { candidate, files, answers, change } = tried.swap_remove(picked?);
     let folder = out.file_name().map(|name| name.to_string_lossy().into_owned());
     let compressed = Compressed {
@@ -212,6 +224,7 @@ pub(super) async fn run(args: QuantizeArgs, context: &Context) -> Result<()> {
         change,
         answers: answers.of,
         bytes_before: Subject::bytes(&subject.folder)?,
+        candidates,
     };
     let writing = Writing {
         name: ModelName::new(args.name.clone().or(folder).unwrap_or_else(|| "quantised".to_owned())),
@@ -224,6 +237,13 @@ pub(super) async fn run(args: QuantizeArgs, context: &Context) -> Result<()> {
     result["hash"] = json!(artifact.hash());
     result["compression"] = json!(artifact.manifest().compression);
     crate::commands::finish(context, &result)
+}
+
+/// Says why no candidate was picked: only to compare them is no failure.
+fn none_picked(why: &Error, result: &mut serde_json::Value) {
+    terminal::say(format_args!("  {}", terminal::verdict(&why.to_string(), false)));
+    result["picked"] = serde_json::Value::Null;
+    result["none_picked"] = json!(why.to_string());
 }
 
 fn candidates(named: &[String]) -> Result<Vec<Candidate>> {

@@ -75,7 +75,10 @@ fn section(audit: &Audit) -> String {
             ));
         }
         for s in &found.too_small {
-            let about = format!("too small to judge; {} needed", s.needed);
+            let about = match s.elsewhere {
+                Some(n) => format!("only {n} rows elsewhere to compare with"),
+                None => format!("too small to judge; {} needed", s.needed),
+            };
             lines.push(format!("| {} = {} | {} | – | – | – | {about} |", cell(&s.field), cell(&s.name), s.n));
         }
         lines.push(String::new());
@@ -142,12 +145,15 @@ fn show_slices(found: &SliceAudit) {
         say(format!("{without} rows have no `{field}` and are in none of its slices"));
     }
     if !found.too_small.is_empty() {
-        terminal::heading("Too small to judge");
-        let rows = found
-            .too_small
-            .iter()
-            .map(|s| vec![format!("{} = {}", s.field, s.name), s.n.to_string(), s.needed.to_string()]);
-        say(table(&["slice", "n", "needed for ± 5 points"], &[1, 2], rows));
+        terminal::heading("Not judged");
+        let rows = found.too_small.iter().map(|s| {
+            let lacks = s.elsewhere.map_or_else(
+                || format!("{} rows for ± 5 points", s.needed),
+                |n| format!("only {n} rows elsewhere to compare with"),
+            );
+            vec![format!("{} = {}", s.field, s.name), s.n.to_string(), lacks]
+        });
+        say(table(&["slice", "n", "lacks"], &[1], rows));
     }
 }
 

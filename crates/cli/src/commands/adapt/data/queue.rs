@@ -25,7 +25,10 @@ use understudy_dataset::{
 };
 use understudy_model::artifact::Artifact;
 
-/// A text to label, as it stands in `queue.jsonl`.
+/// Where the texts to label are written.
+pub(super) const FILE: &str = "queue.jsonl";
+
+/// A text to label, as it stands in [`FILE`].
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Queued {
     rank: usize,
@@ -78,7 +81,7 @@ pub(super) async fn pick(
     };
     let queued: Vec<Queued> = picks.iter().enumerate().map(|(at, pick)| queued(at + 1, pick, &pool[pick.at])).collect();
     let Some(dir) = &args.out else { return Ok((queued, None)) };
-    let file = dir.join("queue.jsonl");
+    let file = dir.join(FILE);
     write::write_file(&file, |out| {
         queued.iter().try_for_each(|row| {
             serde_json::to_writer(&mut *out, row)?;

@@ -40,7 +40,7 @@ struct Choosy {
     is_for: &'static str,
 }
 
-const CHOOSY: [Choosy; 15] = [
+const CHOOSY: [Choosy; 17] = [
     Choosy {
         flag: "soft",
         given: |args| args.soft.as_deref().is_some_and(|field| field != NONE),
@@ -103,6 +103,21 @@ const CHOOSY: [Choosy; 15] = [
     Choosy { flag: "rate", given: |args| args.rate.is_some(), takes: in_steps, is_for: IN_STEPS },
     Choosy { flag: "batch", given: |args| args.batch.is_some(), takes: in_steps, is_for: IN_STEPS },
     Choosy { flag: "minutes", given: |args| args.minutes.is_some(), takes: in_steps, is_for: IN_STEPS },
+    Choosy {
+        flag: "patience",
+        given: |args| args.patience.is_some(),
+        takes: |learns, method| {
+            learns == Learns::Text || (learns != Learns::Spans && matches!(method, Method::Lora | Method::Full))
+        },
+        is_for: "--method lora or full on labels or numbers, and for generative models: the others hold nothing out to \
+                 compare epochs by",
+    },
+    Choosy {
+        flag: "dtype",
+        given: |args| args.dtype.is_some(),
+        takes: |learns, method| learns != Learns::Text && method != Method::Words,
+        is_for: "encoders",
+    },
     Choosy { flag: "device", given: |args| args.device.is_some(), takes: in_steps, is_for: IN_STEPS },
     Choosy {
         flag: "rank",
@@ -112,8 +127,8 @@ const CHOOSY: [Choosy; 15] = [
     },
 ];
 
-const IN_STEPS: &str =
-    "--method lora, full or fewshot, and for other outputs than one label; a head and words are solved for";
+const IN_STEPS: &str = "trainings in steps: --method lora, full and fewshot, spans, generative models; a head on a frozen \
+                        encoder and words are solved for";
 
 /// Trained step by step; what is convex is solved.
 fn in_steps(learns: Learns, method: Method) -> bool {
@@ -163,6 +178,12 @@ mod tests {
             (Label, "--device cpu", Some("device")),
             (Number, "--method lora --device cuda:1", None),
             (Label, "--method full --epochs 3 --rate 1e-4 --batch 8 --minutes 1 --patience 1", None),
+            (Label, "--method fewshot --patience 1", Some("patience")),
+            (Label, "--method words --dtype f32", Some("dtype")),
+            (Label, "--dtype f32", None),
+            (Number, "--method lora --patience 1", None),
+            (Spans, "--patience 1", Some("patience")),
+            (Text, "--patience 1", None),
             (Label, "--method full --rank 4", Some("rank")),
             (Label, "--method lora --rank 4", None),
             (Label, "--method words --windows 2", Some("windows")),

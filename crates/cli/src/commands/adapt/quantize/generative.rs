@@ -1,6 +1,6 @@
 //! `understudy adapt quantize` of a generative model: llama.cpp's types beside each other.
 
-use super::QuantizeArgs;
+use super::{IMPORTANCE_ROWS, MAX_TOKENS, QuantizeArgs, ROWS};
 use crate::{
     clock::SystemClock,
     commands::{Context, pilot::data::understood, shown},
@@ -47,10 +47,14 @@ pub(super) async fn run(args: QuantizeArgs, context: &Context) -> Result<()> {
     terminal::note(format_args!("  {}", understood(&data)));
     let (models_dir, bar) = (context.models_dir.clone(), terminal::progress(0, "reading the model"));
     let inner = bar.clone();
-    let (model, max_tokens) = (args.model.clone(), args.max_tokens as usize);
-    let reading = Reading { system: args.system.clone(), max_tokens, test_share: args.test_share };
-    let shrinking =
-        Shrinking { candidates, judges: args.rows, importance_rows: args.importance_rows, threads: args.threads };
+    let (model, max_tokens) = (args.model.clone(), args.max_tokens.unwrap_or(MAX_TOKENS) as usize);
+    let reading = Reading { system: args.system.clone(), max_tokens };
+    let shrinking = Shrinking {
+        candidates,
+        judges: args.rows.unwrap_or(ROWS),
+        importance_rows: args.importance_rows.unwrap_or(IMPORTANCE_ROWS),
+        threads: args.threads.unwrap_or(0),
+    };
     let shrunk = scratch::work("measure the model", move || {
         let whole = Whole::open(&model, &models_dir, max_tokens)?;
         let rows = Judges::read(&data.rows, &whole, &reading)?;
@@ -67,10 +71,13 @@ pub(super) async fn run(args: QuantizeArgs, context: &Context) -> Result<()> {
         "n": shrunk.judged, "too_long": shrunk.too_long, "importance_rows": shrunk.importance_rows, "f16": shrunk.half,
         "candidates": shrunk.tried, "refused": refused,
     });
-    if let Ok(picked) = &picked {
-        let name = shrunk.tried[*picked].candidate.to_string();
-        terminal::say(format_args!("  picked: {name}"));
-        result["picked"] = json!(name);
+    match &picked {
+        Ok(picked) => {
+            let name = shrunk.tried[*picked].candidate.to_string();
+            terminal::say(format_args!("  picked: {name}"));
+            result["picked"] = json!(name);
+        }
+        Err(error) => super::none_picked(error, &mut result),
     }
     let Some(out) = args.out.clone() else { return crate::commands::finish(context, &result) };
     let picked = picked?;
