@@ -300,7 +300,7 @@ impl Contenders<'_> {
             };
             let bar = terminal::progress(0, &format!("fitting {name}"));
             let trained =
-                training::train_head(self.train.iter().filter_map(example).collect(), options, &dir, &bar).await;
+                training::head::train(self.train.iter().filter_map(example).collect(), options, &dir, &bar).await;
             bar.finish_and_clear();
             trained?;
         }

@@ -1,14 +1,16 @@
 //! Training as a composition: examples → clean → see → fit → measure → artifact. Used by `adapt finetune`, by learning
-//! from traffic and by the demo. What is seen of a text depends on the method: an encoder's embedding (here), that of an
+//! from traffic and by the demo. What is seen of a text depends on the method: an encoder's embedding ([`head`]), that of an
 //! encoder trained for it ([`tuned`]), its words ([`words`]), or the sum of its tokens' vectors ([`distil`]). Generative models get
 //! adapters ([`generative`]).
 
+mod base;
 pub(crate) mod brought;
 pub(crate) mod compress;
 pub(crate) mod distil;
 pub(crate) mod extract;
 mod fewshot;
 pub(crate) mod generative;
+pub(crate) mod head;
 pub(crate) mod multilabel;
 mod outputs;
 pub(crate) mod pruned;
@@ -20,8 +22,9 @@ pub(crate) mod tuned;
 pub(crate) mod whole;
 mod words;
 
-use crate::{clock::SystemClock, compose::cores};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use base::encoder_named;
+pub(crate) use base::{base_model, base_of, installed_hash};
+use head::embed;
 use indicatif::ProgressBar;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,27 +34,18 @@ use std::{
 use understudy_adapt::{
     artifact::{self, Existing, Provenance},
     device::Device,
-    head::{FittedHead, HeadParams, Labelled, PathStep, Unseen},
-    matrix::Matrix,
+    head::{FittedHead, HeadParams, PathStep, Unseen},
     metrics::{self, Judged},
     rejection::{self, Rejection},
     split::{self, Split},
 };
-use understudy_core::{Clock, Embedder, Error, ModelName, Result, Seed, TaskName, Timestamp, hash::sha256_hex};
+use understudy_core::{Error, ModelName, Result, Seed, TaskName, Timestamp};
 use understudy_dataset::{Cleaned, Conflict, Example, Learned, clean, text_hash};
 use understudy_model::{
     artifact::{Artifact, BaseModel, Body, Dtype, Kind as ArtifactKind, Pooling, Unlabelled},
-    catalogue::Kind,
-    encoder::{Encoder, EncoderOptions},
+    encoder::EncoderOptions,
     head::likeliest,
-    installed::{self, Checked, Installed},
-    service::{EncoderService, ServiceOptions},
 };
-
-/// Texts that are handed to the encoder together.
-const BATCH: usize = 64;
-/// Batches under way.
-const BATCHES: usize = 4;
 
 /// What is trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,7 +190,7 @@ pub(crate) async fn train(
     bar: &ProgressBar,
 ) -> Result<Trained> {
     match options.method {
-        Method::Head => train_head(examples, options, dir, bar).await,
+        Method::Head => head::train(examples, options, dir, bar).await,
         Method::Words => words::train(examples, options, dir).await,
         Method::Fewshot => fewshot::train(examples, options, dir, bar).await,
         Method::Lora | Method::Full => tuned::train(examples, options, dir, bar).await,
@@ -342,136 +336,4 @@ fn finish(
 async fn heavy<T: Send + 'static>(what: &str, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|e| Error::internal(format!("{what}: {e}")))?
-}
-
-/// Trains a head on a frozen encoder.
-///
-/// # Errors
-/// As [`train`].
-pub(crate) async fn train_head(
-    examples: Vec<Example>,
-    options: TrainOptions,
-    dir: &Path,
-    bar: &ProgressBar,
-) -> Result<Trained> {
-    let clock = SystemClock::new();
-    let params = options.params.clone().check()?;
-    let material = Material::new(examples, &options)?;
-    let installed = encoder_named(&options)?;
-    let encoder = Encoder::load(installed.dir(), &options.reading())?;
-    let pooling = encoder.pooling().into();
-    let max_tokens = u32::try_from(encoder.max_tokens()).unwrap_or(u32::MAX);
-    bar.set_length(material.cleaned.examples.len() as u64);
-    let embeddings = embed(encoder, &material.cleaned, options.threads, bar).await?;
-    let embedding = clock.monotonic();
-    let base = base_model(&installed);
-    let dir = dir.to_owned();
-    heavy("fit head", move || {
-        let labels = material.labels(&material.split.learn);
-        let data = Labelled {
-            embeddings: &embeddings.select(&material.split.learn),
-            labels: &labels,
-            places: &material.split.places,
-            classes: &material.split.classes,
-        };
-        let shares = material.shares(&material.split.learn, &options.taught);
-        let (fitted, unseen) = params.fit_to_shares(data, &shares)?;
-        let probabilities = |&i: &usize| Ok(fitted.head.predict(embeddings.row(i))?.probabilities);
-        let probabilities = material.split.test.iter().map(probabilities).collect::<Result<Vec<_>>>()?;
-        let product = Product {
-            fitted,
-            unseen,
-            base,
-            body: Body::Base,
-            method: "head",
-            unlabelled: None,
-            files: BTreeMap::new(),
-            dtype: options.dtype,
-            max_tokens,
-            windows: options.windows,
-            pooling,
-        };
-        let fitting = clock.monotonic().saturating_sub(embedding);
-        finish(material, options, product, &probabilities, &dir, (embedding, fitting))
-    })
-    .await
-}
-
-/// Texts a second that the options' encoder embeds, from a sample.
-pub(crate) async fn embeddings_per_s(sample: &[Example], options: &TrainOptions) -> Result<f64> {
-    let installed = encoder_named(options)?;
-    let encoder = Encoder::load(installed.dir(), &options.reading())?;
-    let sample = Cleaned { examples: sample.to_vec(), duplicates: 0, conflicts: Vec::new() };
-    let clock = SystemClock::new();
-    embed(encoder, &sample, options.threads, &ProgressBar::hidden()).await?;
-    Ok(sample.examples.len() as f64 / clock.monotonic().as_secs_f64().max(1e-6))
-}
-
-/// The installed encoder that the options name.
-fn encoder_named(options: &TrainOptions) -> Result<Installed> {
-    let installed = installed::load(&options.models_dir, &options.base)?;
-    if installed.kind != Kind::Encoder {
-        return Err(Error::invalid(format!("train on `{}`: it is not an encoder", options.base)).with_param("base"));
-    }
-    Ok(installed)
-}
-
-/// Name and content of an installed encoder. Files that were made here from the others do not count.
-pub(crate) fn base_model(installed: &Installed) -> BaseModel {
-    let files = installed.files.iter().filter(|file| file.checked != Checked::Derived);
-    let mut lines: Vec<String> = files.map(|file| format!("{} {}\n", file.sha256, file.path)).collect();
-    lines.sort_unstable();
-    BaseModel { name: ModelName::new(installed.name.clone()), hash: sha256_hex(lines.concat().as_bytes()) }
-}
-
-/// The folder of the installed encoder that an artifact's head was trained on.
-///
-/// # Errors
-/// `NotFound` when it is not installed; `Data` when another one is by now: a certificate is bound to the artifact, and the
-/// artifact to its base.
-pub(crate) fn base_of(artifact: &Artifact, models_dir: &Path) -> Result<PathBuf> {
-    let base = &artifact.manifest().base;
-    let installed = installed::load(models_dir, base.name.as_str())?;
-    if base_model(&installed).hash != base.hash {
-        return Err(Error::data(format!(
-            "load artifact {}: the installed `{}` is not the one it was trained on; install that one again, or train and \
-             certify anew",
-            artifact.dir().display(),
-            base.name
-        )));
-    }
-    Ok(installed.dir().to_owned())
-}
-
-/// Content hash of an installed generative model: of the file that is run.
-pub(crate) fn installed_hash(installed: &Installed) -> Result<String> {
-    let path = installed.gguf()?;
-    let file = installed.files.iter().find(|file| installed.dir().join(&file.path) == path);
-    Ok(file.map(|file| file.sha256.clone()).expect("the file is one of the installed ones"))
-}
-
-async fn embed(encoder: Encoder, data: &Cleaned, threads: usize, bar: &ProgressBar) -> Result<Matrix> {
-    let options = ServiceOptions { threads: cores(threads), ..ServiceOptions::default() };
-    let service = EncoderService::start(encoder, options);
-    // Neighbours of like length make full batches; the longest go first, so that the end is not waiting for one.
-    let mut order: Vec<usize> = (0..data.examples.len()).collect();
-    order.sort_by_key(|&i| std::cmp::Reverse(data.examples[i].text.len()));
-    let batches: Vec<Vec<(usize, Vec<f32>)>> = stream::iter(order.chunks(BATCH))
-        .map(|batch| {
-            let texts = batch.iter().map(|&i| data.examples[i].text.clone()).collect();
-            let service = &service;
-            async move {
-                let embeddings = service.embed(texts).await?;
-                bar.inc(batch.len() as u64);
-                Ok::<_, Error>(batch.iter().copied().zip(embeddings.vectors).collect())
-            }
-        })
-        .buffered(BATCHES)
-        .try_collect()
-        .await?;
-    let mut rows = vec![Vec::new(); data.examples.len()];
-    for (index, vector) in batches.into_iter().flatten() {
-        rows[index] = vector;
-    }
-    Matrix::from_rows(&rows)
 }

@@ -92,7 +92,7 @@ fn set(name: &'static str, data: &Path) -> Result<Set> {
             Ok(Set { name, train, test, more: &["--out-of-scope", "oos", "--out-of-scope-cost", "0.005"] })
         }
         "ag_news" => both("train_subset.jsonl.zst", "test_dev.jsonl.zst", &["--minutes", "12"]),
-        "emotion" => both("train.jsonl.zst", "test.jsonl", &[]),
+        "emotion" => both("train.jsonl.zst", "test.jsonl", &["--minutes", "6"]),
         "spamassassin_random" | "spamassassin_by_date" => mails(name, data),
         _ => both("train.jsonl", "test.jsonl", &[]),
     }
@@ -125,7 +125,7 @@ fn mails(name: &'static str, data: &Path) -> Result<Set> {
         .collect();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of rows")]
     let test = examples.split_off((TRAINS * examples.len() as f64) as usize);
-    Ok(Set { name, train: examples, test, more: &["--epochs", "2"] })
+    Ok(Set { name, train: examples, test, more: &["--epochs", "2", "--minutes", "6"] })
 }
 
 fn key(set: &Set, seed: u64) -> String {

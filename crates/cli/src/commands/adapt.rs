@@ -20,12 +20,12 @@ mod regression;
 mod rows;
 
 use super::Context;
-use crate::claim::Claim;
+use crate::{claim::Claim, terminal};
 use clap::{Subcommand, ValueEnum};
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 use understudy_adapt::artifact::check_place;
 use understudy_core::Result;
-use understudy_model::artifact::Dtype;
+use understudy_model::artifact::{Dtype, Metric};
 
 /// What `adapt` can do.
 #[derive(Debug, Subcommand)]
@@ -110,6 +110,22 @@ pub(crate) async fn run(command: AdaptCommand, context: &Context) -> Result<()> 
         AdaptCommand::Auto(args) => auto::run(args, context).await,
         AdaptCommand::Bias(args) => bias::run(args, context).await,
         AdaptCommand::Label(args) => label::run(args, context).await,
+    }
+}
+
+/// The name of a new model: as the user says, or its folder's, or its kind's.
+fn name_of(told: Option<&str>, out: &Path, kind: &str) -> String {
+    let folder = || out.file_name().map(|name| name.to_string_lossy().into_owned());
+    told.map(str::to_owned).or_else(folder).unwrap_or_else(|| kind.to_owned())
+}
+
+/// Says what was measured, a line each.
+fn show_metrics(metrics: &BTreeMap<String, Metric>) {
+    for (name, metric) in metrics {
+        terminal::say(format_args!(
+            "  {name:<19} {:.4}   95 % interval {:.4} – {:.4}, n = {}",
+            metric.estimate, metric.low, metric.high, metric.n
+        ));
     }
 }
 

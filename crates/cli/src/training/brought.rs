@@ -5,6 +5,7 @@
 use super::{
     generative::{COMPARED, F16_LIMIT, measure},
     installed_hash,
+    run::on_threads,
     whole::{Judges, Reading, Whole, none},
 };
 use crate::{
@@ -101,6 +102,10 @@ pub(crate) struct Brought {
 /// `NotFound` when something is missing; `Data` when shapes, tokeniser or base differ; `Internal` when llama.cpp says
 /// something else than the numbers.
 pub(crate) fn bring(rows: &[Row], bringing: &Bringing, dir: &Path) -> Result<Brought> {
+    on_threads(bringing.threads, || brought(rows, bringing, dir))
+}
+
+fn brought(rows: &[Row], bringing: &Bringing, dir: &Path) -> Result<Brought> {
     let form = Form::at(&bringing.from)?;
     let installed = installed::load(&bringing.models_dir, &bringing.base)?;
     let base = BaseModel { name: ModelName::new(installed.name.clone()), hash: installed_hash(&installed)? };

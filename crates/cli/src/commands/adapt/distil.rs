@@ -87,13 +87,12 @@ enum To {
 pub(super) async fn run(args: DistilArgs, context: &Context) -> Result<()> {
     let To::Static = args.to;
     let examples = read_examples(&args.data, args.text.as_deref(), args.label.as_deref())?;
-    let folder = args.out.file_name().map(|name| name.to_string_lossy().into_owned());
     let teacher = Path::new(&args.teacher).join(MANIFEST).exists().then(|| PathBuf::from(&args.teacher));
     let options = DistilOptions {
         train: TrainOptions {
             base: args.teacher.clone(),
             models_dir: context.models_dir.clone(),
-            name: ModelName::new(args.name.clone().or(folder).unwrap_or_else(|| "static".to_owned())),
+            name: ModelName::new(super::name_of(args.name.as_deref(), &args.out, "static")),
             dtype: args.dtype.into(),
             out_of_scope: args.out_of_scope.clone().map(|label| (label, args.out_of_scope_cost)),
             test_share: args.test_share,

@@ -66,12 +66,7 @@ pub(super) async fn run(file: &Path, args: &FinetuneArgs, context: &Context) -> 
         took.as_secs_f64()
     ));
     let on_test = test.as_ref().map(|test| extract::measure(&artifact, test)).transpose()?;
-    for (name, metric) in on_test.as_ref().unwrap_or(&manifest.metrics) {
-        terminal::say(format_args!(
-            "  {name:<19} {:.4}   95 % interval {:.4} – {:.4}, n = {}",
-            metric.estimate, metric.low, metric.high, metric.n
-        ));
-    }
+    super::show_metrics(on_test.as_ref().unwrap_or(&manifest.metrics));
     terminal::say(format_args!("  {}   hash {}", crate::commands::shown(artifact.dir()), &artifact.hash()[..16]));
     let result = json!({
         "artifact": artifact.dir(), "hash": artifact.hash(), "seconds": took.as_secs_f64(), "samples": texts, "peak_memory_mb": peak_memory_mb(),

@@ -34,10 +34,10 @@ pub(crate) struct FinetuneArgs {
     #[arg(long, value_name = "FILE", required_unless_present = "task")]
     pub(super) data: Option<PathBuf>,
     /// Field or column that holds the text [default: found by its name]
-    #[arg(long, value_name = "FIELD")]
+    #[arg(long, value_name = "FIELD", requires = "data", conflicts_with = "teacher")]
     pub(super) text: Option<String>,
     /// Field or column that holds the label [default: found by its name]
-    #[arg(long, value_name = "FIELD")]
+    #[arg(long, value_name = "FIELD", requires = "data", conflicts_with = "teacher")]
     pub(super) label: Option<String>,
     /// Field that says how likely each label is: an object of labels and shares, as `adapt label --samples` writes, or how
     /// sure the label is (head, words, lora, full); `none` learns labels alone [default: `shares`, where rows have it]
@@ -346,12 +346,7 @@ pub(super) fn show(trained: &Trained) {
             r.rule.label, r.rule.threshold, r.inside_right, r.inside, r.outside_told, r.outside
         ));
     }
-    for (name, metric) in &manifest.metrics {
-        terminal::say(format_args!(
-            "  {name:<19} {:.4}   95 % interval {:.4} – {:.4}, n = {}",
-            metric.estimate, metric.low, metric.high, metric.n
-        ));
-    }
+    super::show_metrics(&manifest.metrics);
     terminal::say(format_args!(
         "  {}   hash {}",
         crate::commands::shown(trained.artifact.dir()),

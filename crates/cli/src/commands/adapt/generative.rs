@@ -132,12 +132,7 @@ fn show(trained: &TrainedGenerative) {
         let held = record.held_out.map_or_else(String::new, |held| format!(", {:.4} on held-out rows", held.loss));
         terminal::say(format_args!("  epoch {}: loss {:.4}{held}", record.epoch + 1, record.loss));
     }
-    for (name, metric) in &manifest.metrics {
-        terminal::say(format_args!(
-            "  {name:<19} {:.4}   95 % interval {:.4} – {:.4}, n = {}",
-            metric.estimate, metric.low, metric.high, metric.n
-        ));
-    }
+    super::show_metrics(&manifest.metrics);
     let [half, installed] = &trained.agreement;
     terminal::say(format_args!(
         "  what serves says what was trained: mean KL {:.1e} at 16 bits, {:.1e} on the installed base, over {} tokens",

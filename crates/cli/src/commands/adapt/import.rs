@@ -95,14 +95,13 @@ pub(super) async fn run(args: ImportArgs, context: &Context) -> Result<()> {
         format!("{:?}, {} epochs, {}", settings.method, settings.epochs, packages.collect::<Vec<_>>().join(", "))
             .to_lowercase()
     };
-    let folder = args.out.file_name().map(|name| name.to_string_lossy().into_owned());
     let max_tokens = args.max_tokens.map(|n| n as usize).or(settings.map(|s| s.max_tokens)).unwrap_or(512);
     let bringing = Bringing {
         from,
         base,
         base_hash: recipe.as_ref().and_then(|recipe| recipe.base_hash.clone()),
         models_dir: context.models_dir.clone(),
-        name: ModelName::new(args.name.clone().or(folder).unwrap_or_else(|| "imported".to_owned())),
+        name: ModelName::new(super::name_of(args.name.as_deref(), &args.out, "imported")),
         task: args.task.as_deref().map(TaskName::from),
         method: args.method.clone().or(recipe.as_ref().map(written)).unwrap_or_else(|| "imported".to_owned()),
         reading: Reading {
@@ -144,12 +143,7 @@ fn show(brought: &Brought) {
     if !brought.tokeniser {
         terminal::note(format_args!("  no tokenizer.json beside it: that its tokens are the base's was not compared"));
     }
-    for (name, metric) in &manifest.metrics {
-        terminal::say(format_args!(
-            "  {name:<19} {:.4}   95 % interval {:.4} – {:.4}, n = {}",
-            metric.estimate, metric.low, metric.high, metric.n
-        ));
-    }
+    super::show_metrics(&manifest.metrics);
     let [half, served] = &brought.agreement;
     terminal::say(format_args!(
         "  what serves says what the numbers say: mean KL {:.1e} at 16 bits, {:.1e} as it serves, over {} tokens",

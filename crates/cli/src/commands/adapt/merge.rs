@@ -96,8 +96,7 @@ pub(super) async fn run(args: MergeArgs, context: &Context) -> Result<()> {
     let fields = Fields { text: args.text.clone(), reference: args.answer.clone(), ..Fields::default() };
     let data = dataset::read(&args.data, &fields)?;
     terminal::note(format_args!("  {}", understood(&data)));
-    let folder = args.out.file_name().map(|name| name.to_string_lossy().into_owned());
-    let name = args.name.clone().or(folder).unwrap_or_else(|| "merged".to_owned());
+    let name = super::name_of(args.name.as_deref(), &args.out, "merged");
     let (models_dir, out) = (context.models_dir.clone(), args.out.clone());
     let bar = terminal::progress(0, "merging");
     let merged = scratch::work("merge the model", move || {

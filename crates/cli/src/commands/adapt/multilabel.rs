@@ -47,12 +47,7 @@ pub(super) async fn run(data: Dataset, args: &FinetuneArgs, context: &Context) -
         took.as_secs_f64(),
         manifest.n_calibrate,
     ));
-    for (name, metric) in &manifest.metrics {
-        terminal::say(format_args!(
-            "  {name:<19} {:.4}   95 % interval {:.4} – {:.4}, n = {}",
-            metric.estimate, metric.low, metric.high, metric.n
-        ));
-    }
+    super::show_metrics(&manifest.metrics);
     terminal::say(format_args!("  {}   hash {}", crate::commands::shown(artifact.dir()), &artifact.hash()[..16]));
     let thresholds: serde_json::Map<String, serde_json::Value> =
         manifest.labels.iter().zip(&manifest.thresholds).map(|(label, t)| (label.clone(), json!(t))).collect();

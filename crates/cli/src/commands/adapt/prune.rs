@@ -117,9 +117,8 @@ pub(super) async fn run(args: PruneArgs, context: &Context) -> Result<()> {
     terminal::note(format_args!("  n = {}; loss against the model before, in points", subject.test.len()));
     let layers: Vec<String> = kept.layers.iter().map(|layer| (layer + 1).to_string()).collect();
     terminal::say(format_args!("  layers kept: {}", layers.join(", ")));
-    let folder = args.out.file_name().map(|name| name.to_string_lossy().into_owned());
     let writing = Writing {
-        name: ModelName::new(args.name.clone().or(folder).unwrap_or_else(|| "pruned".to_owned())),
+        name: ModelName::new(super::name_of(args.name.as_deref(), &args.out, "pruned")),
         existing: if args.force { Existing::Replace } else { Existing::Keep },
         created: SystemClock::new().now(),
     };

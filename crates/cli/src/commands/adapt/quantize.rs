@@ -215,7 +215,6 @@ pub(super) async fn run(args: QuantizeArgs, context: &Context) -> Result<()> {
     let Some(out) = &args.out else { return crate::commands::finish(context, &result) };
     let candidates = u32::try_from(tried.len()).unwrap_or(u32::MAX);
     let Tried { candidate, files, answers, change } = tried.swap_remove(picked?);
-    let folder = out.file_name().map(|name| name.to_string_lossy().into_owned());
     let compressed = Compressed {
         method: candidate.name().to_owned(),
         files,
@@ -227,7 +226,7 @@ pub(super) async fn run(args: QuantizeArgs, context: &Context) -> Result<()> {
         candidates,
     };
     let writing = Writing {
-        name: ModelName::new(args.name.clone().or(folder).unwrap_or_else(|| "quantised".to_owned())),
+        name: ModelName::new(super::name_of(args.name.as_deref(), out, "quantised")),
         existing: if args.force { Existing::Replace } else { Existing::Keep },
         created: SystemClock::new().now(),
     };

@@ -53,12 +53,7 @@ pub(super) async fn run(file: &Path, args: &FinetuneArgs, context: &Context) -> 
         )),
         None => terminal::note("  too few texts to say how far off it is"),
     }
-    for (name, metric) in &manifest.metrics {
-        terminal::say(format_args!(
-            "  {name:<19} {:.4}   95 % interval {:.4} – {:.4}, n = {}",
-            metric.estimate, metric.low, metric.high, metric.n
-        ));
-    }
+    super::show_metrics(&manifest.metrics);
     terminal::say(format_args!("  {}   hash {}", crate::commands::shown(artifact.dir()), &artifact.hash()[..16]));
     let result = json!({
         "artifact": artifact.dir(), "hash": artifact.hash(), "seconds": took.as_secs_f64(), "samples": texts,

@@ -81,8 +81,7 @@ pub(super) async fn run(args: QuantizeArgs, context: &Context) -> Result<()> {
     }
     let Some(out) = args.out.clone() else { return crate::commands::finish(context, &result) };
     let picked = picked?;
-    let folder = out.file_name().map(|name| name.to_string_lossy().into_owned());
-    let name = ModelName::new(args.name.clone().or(folder).unwrap_or_else(|| "quantised".to_owned()));
+    let name = ModelName::new(super::super::name_of(args.name.as_deref(), &out, "quantised"));
     let existing = if args.force { Existing::Replace } else { Existing::Keep };
     let artifact = scratch::work("write the model", move || {
         shrunk.write(picked, Writing { dir: &out, name, existing, created: SystemClock::new().now() })
