@@ -56,10 +56,11 @@ pub(super) fn measure(args: &AdaptArgs, data: &Path, models: &Path) -> Result<Op
     if !data.join("banking77/train.jsonl").exists() || !data.join("clinc150/small.jsonl").exists() {
         return Ok(None);
     }
-    let clinc = data.join("clinc150/small.jsonl");
+    // The small training set; its test rows are those of the full one.
+    let (small, full) = (data.join("clinc150/small.jsonl"), data.join("clinc150/full.jsonl.zst"));
     let sets = [
         ("banking77", read(&data.join("banking77/train.jsonl"))?, read(&data.join("banking77/test.jsonl"))?),
-        ("clinc150", rows(&clinc, |split| split == "train")?, rows(&clinc, |split| split == "test")?),
+        ("clinc150", rows(&small, |split| split == "train")?, rows(&full, |split| split == "test")?),
         ("trec", read(&data.join("trec/train.jsonl"))?, read(&data.join("trec/test.jsonl"))?),
     ];
     let kept = Kept::read(args.keep.as_deref())?;
