@@ -406,13 +406,14 @@ mod tests {
     fn the_encoders_files_are_written_and_belong_to_the_hash() {
         let tmp = tempfile::tempdir().unwrap();
         let with = |bytes: &[u8]| {
-            let files = [("1_Pooling/config.json".to_owned(), bytes.to_vec())].into();
+            let files = ["1_Pooling/config.json", "config.json", "model.safetensors", "tokenizer.json"];
+            let files = files.map(|file| (file.to_owned(), bytes.to_vec())).into();
             Provenance { body: Body::Encoder, method: "full".into(), files, ..provenance(5) }
         };
         let dir = tmp.path().join("triage");
         let first = write(&dir, &fitted(1.0), with(b"{}"), Existing::Keep).unwrap();
         assert_eq!(fs::read(dir.join("1_Pooling/config.json")).unwrap(), b"{}");
-        assert_eq!(first.manifest().files.len(), 1);
+        assert_eq!(first.manifest().files.len(), 4);
         let other = write(&tmp.path().join("b"), &fitted(1.0), with(b"{ }"), Existing::Keep).unwrap();
         assert_ne!(first.hash(), other.hash());
     }

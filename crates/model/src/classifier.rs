@@ -1,13 +1,14 @@
 //! A head on what it sees of a text: a [`Backend`] that answers with a label and how sure it is.
 
 use crate::artifact::OutOfScope;
+use crate::backend::{Made, answer, fits};
 use crate::head::{Columns, Head, likeliest};
 use crate::service::EncoderService;
 use crate::table::TokenTable;
 use crate::words::Words;
 use futures_util::future::{BoxFuture, FutureExt};
 use std::sync::Arc;
-use understudy_core::{Answer, Backend, Capabilities, Confidence, Error, ModelName, Place, Request, Result, Usage};
+use understudy_core::{Answer, Backend, Capabilities, Confidence, Error, ModelName, Place, Request, Result};
 
 /// A classifier in this process. Several may share one encoder service.
 pub struct Classifier {
@@ -49,7 +50,7 @@ impl Classifier {
     /// # Errors
     /// `Data` when the head was fitted on vectors of another length.
     pub fn new(name: ModelName, encoder: Arc<EncoderService>, head: Head) -> Result<Self> {
-        fits(&name, &head, encoder.encoder().dimensions(), encoder.encoder().name().as_str())?;
+        fits("classifier", &name, head.dimensions(), "its encoder", encoder.encoder().dimensions())?;
         Ok(Self::with(name, head.labels().to_vec(), Body::Encoder(encoder, head)))
     }
 
@@ -58,7 +59,7 @@ impl Classifier {
     /// # Errors
     /// `Data` when the head was fitted on another list of words.
     pub fn of_words(name: ModelName, words: Words, head: &Head) -> Result<Self> {
-        fits(&name, head, words.ngrams().width(), "of words")?;
+        fits("classifier", &name, head.dimensions(), "its list of words", words.ngrams().width())?;
         Ok(Self::with(name, head.labels().to_vec(), Body::Words(words, Columns::new(head))))
     }
 
@@ -67,7 +68,7 @@ impl Classifier {
     /// # Errors
     /// `Data` when the head was fitted on vectors of another length.
     pub fn of_table(name: ModelName, table: TokenTable, head: &Head) -> Result<Self> {
-        fits(&name, head, table.width(), "of token vectors")?;
+        fits("classifier", &name, head.dimensions(), "its table", table.width())?;
         Ok(Self::with(name, head.labels().to_vec(), Body::Table(Box::new(table), Columns::new(head))))
     }
 
@@ -142,17 +143,6 @@ impl Classifier {
     }
 }
 
-fn fits(name: &ModelName, head: &Head, have: usize, what: &str) -> Result<()> {
-    let want = head.dimensions();
-    if have == want {
-        return Ok(());
-    }
-    Err(Error::data(format!(
-        "load classifier {name}: its head takes {want} dimensions, encoder {what} gives {have}; fit it again on this \
-         encoder"
-    )))
-}
-
 impl Backend for Classifier {
     fn name(&self) -> &ModelName {
         &self.name
@@ -165,16 +155,11 @@ impl Backend for Classifier {
     /// The label of the request's input, or of the last user message when no task rule cut one out. The text is the
     /// bare label: the task's output form is applied by the caller.
     fn answer<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Answer>> {
-        async move {
-            let text = request.subject().map_err(|e| e.context(format!("classify with {}", self.name)))?;
-            let classified = self.classify(text.to_owned()).await?;
-            let usage = Usage { input_tokens: classified.tokens as u64, ..Usage::default() };
-            let mut answer = Answer::text(self.name.clone(), classified.label.clone(), usage);
-            answer.label = Some(classified.label);
-            answer.confidence = Some(classified.confidence);
-            Ok(answer)
-        }
-        .boxed()
+        let make = async |text| {
+            let Classified { label, confidence, tokens, .. } = self.classify(text).await?;
+            Ok(Made { text: label.clone(), label: Some(label), confidence: Some(confidence), tokens })
+        };
+        answer(&self.name, "classify", request, make).boxed()
     }
 }
 

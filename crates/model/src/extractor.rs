@@ -1,5 +1,6 @@
 //! A head that tags words: a [`Backend`] that answers with a JSON object of what it found in a text, `{field: [text …]}`.
 
+use crate::backend::{Made, answer, fits};
 use crate::head::Head;
 use crate::service::{EncoderService, WordStates};
 use crate::tags::Tags;
@@ -7,7 +8,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use serde_json::{Map, Value};
 use std::ops::Range;
 use std::sync::Arc;
-use understudy_core::{Answer, Backend, Capabilities, Confidence, Error, ModelName, Place, Request, Result, Usage};
+use understudy_core::{Answer, Backend, Capabilities, Confidence, ModelName, Place, Request, Result};
 use understudy_kernels::{Activation, Dtype, Linear, LinearScratch};
 
 /// An extractor in this process.
@@ -92,12 +93,7 @@ impl Extractor {
     /// # Errors
     /// `Data` when the head was fitted on vectors of another length, or its labels are no tags.
     pub fn new(name: ModelName, encoder: Arc<EncoderService>, head: &Head) -> Result<Self> {
-        let (have, want) = (encoder.encoder().dimensions(), head.dimensions());
-        if have != want {
-            return Err(Error::data(format!(
-                "load extractor {name}: its head takes {want} dimensions, its encoder gives {have}"
-            )));
-        }
+        fits("extractor", &name, head.dimensions(), "its encoder", encoder.encoder().dimensions())?;
         let capabilities = Capabilities::of_text(Place::Local);
         Ok(Self { name, encoder, tagger: Tagger::new(head)?, capabilities })
     }
@@ -123,15 +119,12 @@ impl Backend for Extractor {
 
     /// A JSON object of the request's input, or of the last user message when no task rule cut one out.
     fn answer<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Answer>> {
-        async move {
-            let text = request.subject().map_err(|e| e.context(format!("extract with {}", self.name)))?;
-            let (extracted, tokens) = self.extract(text.to_owned()).await?;
-            let usage = Usage { input_tokens: tokens as u64, ..Usage::default() };
-            let mut answer = Answer::text(self.name.clone(), extracted.json(text).to_string(), usage);
-            answer.confidence = Some(Confidence::new(extracted.confidence)?);
-            Ok(answer)
-        }
-        .boxed()
+        let make = async |text: String| {
+            let (extracted, tokens) = self.extract(text.clone()).await?;
+            let confidence = Some(Confidence::new(extracted.confidence)?);
+            Ok(Made { text: extracted.json(&text).to_string(), label: None, confidence, tokens })
+        };
+        answer(&self.name, "extract", request, make).boxed()
     }
 }
 

@@ -1,10 +1,11 @@
 //! A head that decides on each label by itself: a [`Backend`] that answers with a JSON list of those that apply.
 
+use crate::backend::{Made, answer, fits};
 use crate::head::Head;
 use crate::service::EncoderService;
 use futures_util::future::{BoxFuture, FutureExt};
 use std::sync::Arc;
-use understudy_core::{Answer, Backend, Capabilities, Confidence, Error, ModelName, Place, Request, Result, Usage};
+use understudy_core::{Answer, Backend, Capabilities, Confidence, Error, ModelName, Place, Request, Result};
 
 /// Which labels apply, from a text's vector: the probability of label c is sigmoid((W x + b)_c / T), and it is given from
 /// its threshold on.
@@ -83,12 +84,7 @@ impl Labeller {
     /// # Errors
     /// `Data` when its head was fitted on vectors of another length.
     pub fn new(name: ModelName, encoder: Arc<EncoderService>, decision: Decision) -> Result<Self> {
-        let (have, want) = (encoder.encoder().dimensions(), decision.head.dimensions());
-        if have != want {
-            return Err(Error::data(format!(
-                "load labeller {name}: its head takes {want} dimensions, its encoder gives {have}"
-            )));
-        }
+        fits("labeller", &name, decision.head.dimensions(), "its encoder", encoder.encoder().dimensions())?;
         Ok(Self { name, encoder, decision, capabilities: Capabilities::of_text(Place::Local) })
     }
 }
@@ -104,17 +100,19 @@ impl Backend for Labeller {
 
     /// The labels of the request's input, or of the last user message, as a JSON list; `[]` when none applies.
     fn answer<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Answer>> {
-        async move {
-            let text = request.subject().map_err(|e| e.context(format!("label with {}", self.name)))?;
-            let embedded = self.encoder.embed_one(text.to_owned()).await?;
+        let make = async |text| {
+            let embedded = self.encoder.embed_one(text).await?;
             let labelled = self.decision.decide(&embedded.vector)?;
             let labels: Vec<&str> = labelled.chosen.iter().map(|&i| self.decision.labels()[i].as_str()).collect();
-            let usage = Usage { input_tokens: embedded.tokens as u64, ..Usage::default() };
-            let mut answer = Answer::text(self.name.clone(), serde_json::Value::from(labels).to_string(), usage);
-            answer.confidence = Some(Confidence::new(labelled.confidence)?);
-            Ok(answer)
-        }
-        .boxed()
+            let confidence = Some(Confidence::new(labelled.confidence)?);
+            Ok(Made {
+                text: serde_json::Value::from(labels).to_string(),
+                label: None,
+                confidence,
+                tokens: embedded.tokens,
+            })
+        };
+        answer(&self.name, "label", request, make).boxed()
     }
 }
 

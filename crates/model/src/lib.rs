@@ -3,6 +3,7 @@
 
 pub mod adapted;
 pub mod artifact;
+mod backend;
 pub mod catalogue;
 pub mod classifier;
 pub mod encoder;

@@ -1,10 +1,11 @@
 //! A head with one output that is a number: a [`Backend`] that answers with it.
 
+use crate::backend::{Made, answer, fits};
 use crate::head::Head;
 use crate::service::EncoderService;
 use futures_util::future::{BoxFuture, FutureExt};
 use std::sync::Arc;
-use understudy_core::{Answer, Backend, Capabilities, Error, ModelName, Place, Request, Result, Usage};
+use understudy_core::{Answer, Backend, Capabilities, Error, ModelName, Place, Request, Result};
 
 /// A regressor in this process.
 pub struct Regressor {
@@ -20,12 +21,10 @@ impl Regressor {
     /// # Errors
     /// `Data` when the head has not one output, or was fitted on vectors of another length.
     pub fn new(name: ModelName, encoder: Arc<EncoderService>, head: Head) -> Result<Self> {
-        let (have, want, outputs) = (encoder.encoder().dimensions(), head.dimensions(), head.labels().len());
-        if have != want || outputs != 1 {
-            return Err(Error::data(format!(
-                "load regressor {name}: its head takes {want} dimensions and has {outputs} output(s), its encoder gives \
-                 {have} and one number is answered"
-            )));
+        fits("regressor", &name, head.dimensions(), "its encoder", encoder.encoder().dimensions())?;
+        let outputs = head.labels().len();
+        if outputs != 1 {
+            return Err(Error::data(format!("load regressor {name}: its head has {outputs} outputs instead of one")));
         }
         Ok(Self { name, encoder, head, capabilities: Capabilities::of_text(Place::Local) })
     }
@@ -57,14 +56,12 @@ impl Backend for Regressor {
 
     /// The number for the request's input, or for the last user message.
     fn answer<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Answer>> {
-        async move {
-            let text = request.subject().map_err(|e| e.context(format!("predict with {}", self.name)))?;
-            let embedded = self.encoder.embed_one(text.to_owned()).await?;
-            let number = written(value(&self.head, &embedded.vector)?);
-            let usage = Usage { input_tokens: embedded.tokens as u64, ..Usage::default() };
-            Ok(Answer::text(self.name.clone(), number, usage))
-        }
-        .boxed()
+        let make = async |text| {
+            let embedded = self.encoder.embed_one(text).await?;
+            let text = written(value(&self.head, &embedded.vector)?);
+            Ok(Made { text, label: None, confidence: None, tokens: embedded.tokens })
+        };
+        answer(&self.name, "predict", request, make).boxed()
     }
 }
 

@@ -12,11 +12,14 @@ use llama_cpp_2::{
     sampling::LlamaSampler,
     token::{LlamaToken, data::LlamaTokenData, data_array::LlamaTokenDataArray},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use understudy_core::{Error, Result, request::OutputFormat};
 
 /// Stack of the thread that compiles: llama.cpp recurses over rules and schemas, thousands deep within the limits.
 const STACK_BYTES: usize = 64 << 20;
+
+/// One token takes microseconds, with thousands of rules a few milliseconds.
+const TOO_LONG: Duration = Duration::from_millis(500);
 
 /// Tokens that constrained output never contains although their text might fit the grammar: control tokens print as
 /// nothing, so `<|im_start|>` inside a JSON string would be lost from the answer.
@@ -90,11 +93,22 @@ impl Constraint {
     /// Advances by a token that [`Constraint::allows`].
     ///
     /// # Errors
-    /// `Internal` when the grammar did not allow it.
+    /// `Internal` when the grammar did not allow it. `Invalid` when that took far too long: llama.cpp follows every way in
+    /// which an answer can be read, and where each token makes twice as many of them, the next ones would take minutes, on
+    /// the thread that all answers share.
     pub(super) fn accept(&mut self, token: usize) -> Result<()> {
-        self.grammar
-            .try_accept(id(token))
-            .map_err(|_| Error::internal("continue the answer: the grammar has no continuation"))
+        #[expect(clippy::disallowed_methods, reason = "no answer depends on it but one that would never end")]
+        let begun = std::time::Instant::now();
+        let accepted = self.grammar.try_accept(id(token));
+        accepted.map_err(|_| Error::internal("continue the answer: the grammar has no continuation"))?;
+        if begun.elapsed() > TOO_LONG {
+            return Err(Error::invalid(
+                "continue the answer: there are too many ways in which the grammar reads it; write rules that tell by \
+                 their beginning which of them is meant",
+            )
+            .with_param("grammar"));
+        }
+        Ok(())
     }
 }
 
@@ -109,8 +123,8 @@ fn sampler(model: &LlamaModel, format: &OutputFormat) -> Result<LlamaSampler> {
     rules::check(&text).map_err(|e| e.with_param(param))?;
     LlamaSampler::grammar(model, &text, "root").map_err(|_| {
         Error::invalid(
-            "compile the grammar: llama.cpp refuses it; check the GBNF syntax, and that nothing that may be empty is \
-             repeated",
+            "compile the grammar: llama.cpp refuses it; use tokens that the model has, and let nothing that may be empty \
+             be repeated or come before the rule that it is in",
         )
         .with_param(param)
     })

@@ -156,12 +156,12 @@ fn grammars_are_read_as_llama_cpp_reads_them() {
         "\nb ::= ",
         "# c\r",
         "<[3]>",
-        "!<the>",
+        "!<[4]>",
         "\"\\x41\"",
         "\"\\q\"",
     ];
     let (mut taken, mut refused, mut state) = (0, 0, 7u64);
-    for _ in 0..3_000 {
+    for _ in 0..600 {
         let mut grammar = "b ::= \"z\"\na ::= b \"y\"?\nroot ::= ".to_owned();
         for _ in 0..9 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -173,8 +173,9 @@ fn grammars_are_read_as_llama_cpp_reads_them() {
             continue;
         };
         if error.message().contains("llama.cpp refuses") {
-            // What it can hold against a grammar that is fine here is the repetition of what may be empty.
-            assert!(grammar.contains(['*', '+', '{']), "{grammar}");
+            // What it can hold against a grammar that is fine here is a rule that returns at its end after what may be
+            // empty, as repetitions do.
+            assert!(grammar.contains(['*', '+', '?', '{']), "{grammar}");
         } else if !error.message().contains("left-recursive") {
             refused += 1;
             let read = llama_cpp_2::sampling::LlamaSampler::grammar(&generator.prepare.model, &grammar, "root");
@@ -182,7 +183,7 @@ fn grammars_are_read_as_llama_cpp_reads_them() {
         }
     }
     println!("{taken} taken, {refused} refused");
-    assert!(taken > 100 && refused > 100);
+    assert!(taken > 10 && refused > 100);
 }
 
 #[test]
@@ -197,17 +198,48 @@ fn grammars_at_the_limits_neither_hang_nor_crash() {
         rules(1_480, &|next| format!("((r{next}))")),
         rules(1_480, &|next| format!("((r{next})) \"y\"")),
         rules(1_900, &|next| format!("r{next} | \"y\"")),
-        rules(13, &|next| format!("r{next} \"x\" | r{next} \"y\"")),
-        "root ::= (\"a\"? \"b\"?){0,1000}".to_owned(),
-        format!("root ::= {}", "[a-z]{0,2000} ".repeat(110)),
+        rules(12, &|next| format!("r{next} \"x\" | r{next} \"y\"")),
+        "root ::= (\"a\"? \"b\"?){0,600}".to_owned(),
+        format!("root ::= {}", "[a-z]{0,2000} ".repeat(90)),
         format!("root ::= {}", labels.join(" | ")),
     ] {
         #[expect(clippy::disallowed_methods, reason = "printed for the reader only")]
         let start = std::time::Instant::now();
         let compiled = compile(&generator, grammar.clone());
-        println!("{:?} for {}", start.elapsed(), &grammar[..60]);
-        compiled.unwrap_or_else(|error| panic!("{error}: {}", &grammar[..60]));
+        println!("{:?} for {}", start.elapsed(), &grammar[..24]);
+        compiled.unwrap_or_else(|error| panic!("{error}: {}", &grammar[..24]));
     }
+}
+
+#[test]
+fn a_grammar_that_reads_an_answer_in_ever_more_ways_ends_it_with_an_error() {
+    let Some(generator) = load(|_| ()) else { return };
+    // Each x doubles the ways: what comes after all of them decides which of them was meant.
+    let grammar = "root ::= a\na ::= \"x\" a \"1\" | \"x\" a \"2\" | \"x\"".to_owned();
+    let mut constraint = compile(&generator, grammar).expect("valid").expect("a grammar");
+    let x = generator.prepare.model.vocab().tokenize(b"x", false, false)[0].0;
+    let x = usize::try_from(x).expect("a token");
+    let (n, error) = (1..40).find_map(|n| constraint.accept(x).err().map(|e| (n, e))).expect("it ends");
+    println!("ended by token {n}: {error}");
+    assert_eq!((error.kind(), error.param()), (understudy_core::ErrorKind::Invalid, Some("grammar")));
+}
+
+#[test]
+fn a_client_that_leaves_while_its_grammar_compiles_keeps_its_place_until_that_ends() {
+    let Some(generator) = load(|_| ()) else { return };
+    let mut slow = request("Hi", 4);
+    let labels: Vec<_> = (0..15_000).map(|i| format!("\"label {i}\"")).collect();
+    slow.format = OutputFormat::Grammar(format!("root ::= {}", labels.join(" | ")));
+    run(async {
+        let places = generator.queue.available_permits();
+        let mut answer = generator.answer(&slow);
+        assert!(futures_util::poll!(&mut answer).is_pending());
+        drop(answer);
+        assert_eq!(generator.queue.available_permits(), places - 1);
+        while generator.queue.available_permits() < places {
+            tokio::task::yield_now().await;
+        }
+    });
 }
 
 #[test]
