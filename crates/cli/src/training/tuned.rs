@@ -288,3 +288,34 @@ fn adapter_files(network: &Network, base: &str) -> Result<BTreeMap<String, Vec<u
     }
     Ok(files)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use understudy_core::Seed;
+
+    #[test]
+    fn every_label_has_an_example_that_trains() {
+        let example = |i: usize| Example { id: i.to_string(), text: format!("text {i}"), label: format!("l{}", i / 2) };
+        let trains = |place: &Place| place.fold != 0;
+        let untrained = |material: &Material| {
+            let labels = material.labels(&material.split.learn);
+            let trained: std::collections::BTreeSet<usize> = labels
+                .into_iter()
+                .zip(&material.split.places)
+                .filter(|(_, p)| trains(p))
+                .map(|(label, _)| label)
+                .collect();
+            material.split.classes.len() - trained.len()
+        };
+        let mut before = 0;
+        for seed in 0..20 {
+            let options = TrainOptions { test_share: 0.0, seed: Seed(seed), ..TrainOptions::default() };
+            let mut material = Material::new((0..60).map(example).collect(), &options).expect("it can be divided");
+            before += untrained(&material);
+            every_label_trains(&mut material, trains);
+            assert_eq!(untrained(&material), 0);
+        }
+        assert!(before > 0, "two examples are easily both kept");
+    }
+}

@@ -181,9 +181,7 @@ pub(super) async fn run(args: LabelArgs, context: &Context) -> Result<()> {
     crate::commands::finish(context, &found.json(&args, &labelled, spent))?;
     match labelled.ended {
         // What was answered is written; a script must not take it for the whole.
-        Ended::Failing(error) => {
-            Err(Error::unavailable(format!("label all texts: failed to {error}; the same command goes on")))
-        }
+        Ended::Failing(error) => Err(Error::unavailable(format!("label all texts: {error}; the same command goes on"))),
         Ended::Done | Ended::Decided(_) | Ended::CostCap => Ok(()),
     }
 }

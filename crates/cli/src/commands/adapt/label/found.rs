@@ -117,15 +117,9 @@ pub(super) fn show(args: &LabelArgs, labelled: &Labelled<'_>, found: &Found, spe
             verdict(&format!("{} requests failed; the first: failed to {error}", labelled.failed), false)
         ));
     }
-    match &labelled.ended {
-        Ended::Done | Ended::Decided(_) => {}
-        Ended::CostCap => say(format_args!(
-            "  {}",
-            verdict("the budget is used up; the same command with a higher --max-cost-usd goes on", false)
-        )),
-        Ended::Failing(error) => {
-            let what = format!("it was given up: failed to {error}; the same command goes on");
-            say(format_args!("  {}", verdict(&what, false)));
-        }
+    // Where it was given up, the command ends with that error.
+    if labelled.ended == Ended::CostCap {
+        let what = "the budget is used up; the same command with a higher --max-cost-usd goes on";
+        say(format_args!("  {}", verdict(what, false)));
     }
 }
