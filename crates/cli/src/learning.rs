@@ -3,7 +3,8 @@
 //! Rows are divided request by request, not text by text. A text that comes again in traffic may be on both sides, as it
 //! may come again tomorrow: the calibration rows are then exactly as the traffic to come, which is what the certificate
 //! assumes. The side is a function of the text and of how often it came before, so it never changes, and the same
-//! traffic gives the same model and the same certificate.
+//! traffic gives the same model and the same certificate. A model that was made elsewhere, from a file, knows no sides: what it
+//! learned from certifies nothing.
 //!
 //! Under a certificate the large model is asked where the small one is unsure, and seldom where it is sure. Such rows may
 //! train, since a model that learns from an odd selection is only a worse one; they never certify. What certifies are
@@ -22,7 +23,7 @@ use understudy_core::{
     Backend, Error, LossKind, ModelName, Request, Result, Seed, TaskName, TaskSpec, Timestamp, TraceId,
     hash::unit_interval,
 };
-use understudy_dataset::Example;
+use understudy_dataset::{Example, Learned, text_hash};
 use understudy_model::{artifact::Artifact, classifier::Classifier};
 use understudy_pilot::{Grid, Item, Report, Terms, certify};
 use understudy_route::{Reason, gate::FittedGate};
@@ -134,6 +135,8 @@ pub(crate) struct Certification {
     pub(crate) terms: Terms,
     /// Held-out answers of the large model that were left out, because a certificate decided which requests it got.
     pub(crate) selected: usize,
+    /// Held-out requests that were left out, because the model had learned from a file that has them.
+    pub(crate) learned: usize,
 }
 
 /// Certifies a task's small model on the recorded traffic that did not train it, and stores the certificate. A
@@ -160,10 +163,15 @@ pub(crate) async fn certify_from_traffic(
             spec.name, spec.name
         )));
     };
+    let mut learned = 0;
     let (items, gold, selected) = match &deployed.origin {
         Origin::Artifact(artifact) => {
             let classifier = composer.classifier(artifact, &config.models_dir, 0)?;
-            let (rows, selected) = held_out(Sides::of(store, &spec.name).await?, &spec.name, &large)?;
+            let (mut rows, selected) = held_out(Sides::of(store, &spec.name).await?, &spec.name, &large)?;
+            let of_this_traffic = store.artifact(artifact.hash()).await.ok().and_then(|known| known.task);
+            if of_this_traffic.as_ref() != Some(&spec.name) {
+                learned = leave_out_learned(&mut rows, artifact, &spec.name)?;
+            }
             bar.set_length(rows.len() as u64);
             let gold = rows.iter().all(|(_, row)| row.source == Source::Gold);
             (judge(&classifier, deployed.gate.as_deref(), spec, &rows, gold, bar).await?, gold, selected)
@@ -184,7 +192,7 @@ pub(crate) async fn certify_from_traffic(
     if let Some(certificate) = report.certificate() {
         store.put_certificate(certificate.clone()).await?;
     }
-    Ok(Certification { report, items, terms, selected })
+    Ok(Certification { report, items, terms, selected, learned })
 }
 
 /// Rows that did not train, with the large model's label, and how many more there were that a certificate had selected.
@@ -208,6 +216,23 @@ fn held_out(sides: Sides, task: &TaskName, large: &ModelName) -> Result<(Vec<(St
         )));
     }
     Ok((rows, selected.len()))
+}
+
+/// Leaves out the rows that a model learned from which was not trained from this traffic, and says how many.
+///
+/// # Errors
+/// `Invalid` when none is left.
+fn leave_out_learned(rows: &mut Vec<(String, LearningRow)>, artifact: &Artifact, task: &TaskName) -> Result<usize> {
+    let (before, learned) = (rows.len(), Learned::beside(artifact.dir())?);
+    rows.retain(|(_, row)| !learned.has(&text_hash(&row.input)));
+    if rows.is_empty() {
+        return Err(Error::invalid(format!(
+            "certify task `{task}`: `{}` learned from all {before} requests that are set aside; train it with `understudy \
+             adapt finetune --task {task}`, which keeps them apart, or let the task observe for longer",
+            artifact.manifest().name
+        )));
+    }
+    Ok(before - rows.len())
 }
 
 /// Whether the large model was asked whatever the small one would have said: only such rows are as the traffic to come.

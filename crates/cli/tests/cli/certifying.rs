@@ -1,6 +1,6 @@
 //! `pilot certify --outcomes`.
 
-use crate::support::{folder, run};
+use crate::support::{CONFIG, Serving, folder, run};
 use serde_json::{Value, json};
 use std::{fmt::Write, path::Path};
 
@@ -93,4 +93,41 @@ fn unusable_outcomes_are_refused_with_what_is_wrong() {
     let bad_epsilon = certify(folder.path(), &["--epsilon", "1.5"]);
     assert_eq!(bad_epsilon.code, 64);
     assert!(bad_epsilon.err.contains("epsilon"), "{}", bad_epsilon.err);
+}
+
+#[tokio::test]
+async fn what_a_model_learned_from_in_a_file_certifies_nothing() {
+    let folder = folder();
+    let at = folder.path();
+    let message =
+        |i: usize| (format!("{} number {i}", ["win a prize", "see you at noon"][i % 2]), ["spam", "ham"][i % 2]);
+    let mut answers = String::new();
+    for i in 0..160 {
+        let (text, label) = message(i);
+        let answer = json!({ "text": label, "tokens_in": 5, "tokens_out": 1, "latency_ms": 0 });
+        writeln!(answers, "{}", json!({ "id": i.to_string(), "prompt": text, "models": { "gpt": answer } }))
+            .expect("a string");
+    }
+    std::fs::write(at.join("answers.jsonl"), answers).expect("written");
+    std::fs::write(at.join("understudy.toml"), CONFIG).expect("written");
+    let mut serving = Serving::start(at);
+    for i in 0..160 {
+        assert_eq!(serving.ask("auto:triage", &message(i).0).await.0, 200);
+    }
+    serving.signal("TERM");
+    assert_eq!(serving.ended(), Some(0), "{}", serving.log());
+    std::fs::write(at.join("understudy.toml"), format!("{CONFIG}small = \"model\"\n")).expect("written");
+    for (n, says) in [(120, "more were left out: the model learned from them"), (160, "learned from all")] {
+        let line = |i: usize| format!("{}\n", json!({ "text": message(i).0, "label": message(i).1 }));
+        std::fs::write(at.join("rows.jsonl"), (0..n).map(line).collect::<String>()).expect("written");
+        let train = ["adapt", "finetune", "--method", "words", "--data", "rows.jsonl", "--test-share", "0", "--force"];
+        let trained = run(at, &[&train[..], &["--out", "model"]].concat());
+        assert_eq!(trained.code, 0, "{}", trained.err);
+        let said = run(at, &["pilot", "certify", "--task", "triage"]);
+        assert!(format!("{}{}", said.out, said.err).contains(says), "{}\n{}", said.out, said.err);
+        // The pilot says so too.
+        let run =
+            run(at, &["pilot", "run", "--model", "model", "--data", "rows.jsonl", "--out", &format!("pilot-{n}")]);
+        assert!(run.code == 0 && run.out.contains(&format!("learned from {n} of these {n} rows")), "{}", run.out);
+    }
 }

@@ -4,7 +4,7 @@ mod show;
 
 use crate::{
     clock::{SystemClock, fresh_seed},
-    commands::Context,
+    commands::{Context, pilot::data::say_learned},
     compose::Composer,
     terminal,
 };
@@ -78,6 +78,8 @@ struct Audit {
     pairs: Vec<Flips>,
     /// Texts of the data that speak of somebody in words that can be swapped.
     swapped: usize,
+    /// Rows of the data that the model learned from.
+    learned_rows: usize,
 }
 
 /// Student and, where there is one, teacher.
@@ -113,10 +115,14 @@ pub(super) async fn run(args: BiasArgs, context: &Context) -> Result<()> {
         slices: None,
         pairs: Vec::new(),
         swapped: 0,
+        learned_rows: 0,
     };
     if let Some(data) = &data {
         args.by.iter().try_for_each(|field| needs(data, field, "by"))?;
         args.teacher_answers.iter().try_for_each(|field| needs(data, field, "teacher-answers"))?;
+    }
+    if let Some(data) = &data {
+        audit.learned_rows = say_learned(&args.model, &data.rows)?;
     }
     if let (Some(data), false) = (&data, args.by.is_empty()) {
         let judged = models.judge(data, &args).await?;

@@ -152,7 +152,7 @@ async fn certify_task(name: &str, args: &CertifyArgs, context: &Context) -> Resu
     let bar = terminal::progress(0, "judging held-out requests");
     let certified = learning::certify_from_traffic(&store, task, &config, &composer, clock.now(), &bar).await;
     bar.finish_and_clear();
-    let Certification { report, items, terms, selected } = certified?;
+    let Certification { report, items, terms, selected, learned } = certified?;
     show(&report, &terms);
     if selected > 0 {
         say(format!(
@@ -160,6 +160,9 @@ async fn certify_task(name: &str, args: &CertifyArgs, context: &Context) -> Resu
              got them by what the small one said.",
             items.len()
         ));
+    }
+    if learned > 0 {
+        say(format!("Judged by {} requests. {learned} more were left out: the model learned from them.", items.len()));
     }
     let scored: Vec<Scored> = items.iter().map(Scored::from).collect();
     let simulation =

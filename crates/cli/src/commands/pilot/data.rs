@@ -2,15 +2,15 @@
 //! commands open data: a file, or a task's recorded traffic.
 
 use crate::commands::Context;
-use crate::terminal::{heading, note, say, table};
+use crate::terminal::{heading, note, say, table, verdict};
 use clap::Args;
 use serde_json::json;
 use std::path::Path;
 use understudy_core::{Error, Result, Seed};
 use understudy_dataset::{
-    Dataset, Fields, Format, Leakage, Mapping, Part, Row, Shares, Summary,
+    Dataset, Fields, Format, Leakage, Learned, Mapping, Part, Row, Shares, Summary,
     doubts::{self, Doubts},
-    leakage, part_of, summarise,
+    leakage, part_of, summarise, text_hash,
 };
 use understudy_store::{Source, Store, StoreOptions};
 
@@ -104,6 +104,21 @@ async fn from_traces(task: &str, context: &Context) -> Result<Dataset> {
     }
     let mapping = Mapping { text: Some("input".into()), label: Some("answer".into()), ..Mapping::default() };
     Ok(Dataset { name: format!("task:{task}"), format: Format::Traces, mapping, rows })
+}
+
+/// How many of the rows the model of a folder learned from, said where it is any: what is measured on them flatters it.
+pub(crate) fn say_learned(dir: &Path, rows: &[Row]) -> Result<usize> {
+    let learned = Learned::beside(dir)?;
+    let n = rows.iter().filter(|row| learned.has(&text_hash(&row.text)) || learned.has(&row.content_hash())).count();
+    if n > 0 {
+        let what = format!(
+            "{} learned from {n} of these {} rows: what it does with them flatters it",
+            dir.display(),
+            rows.len()
+        );
+        say(format_args!("  {}", verdict(&what, false)));
+    }
+    Ok(n)
 }
 
 /// One line about how a file was understood.

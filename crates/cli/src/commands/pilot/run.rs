@@ -3,7 +3,7 @@
 pub(crate) mod data;
 mod show;
 
-use super::data::FieldArgs;
+use super::data::{FieldArgs, say_learned};
 use crate::{
     clock::SystemClock,
     commands::{Context, unless_interrupted},
@@ -191,9 +191,14 @@ pub(super) async fn run(args: RunArgs, context: &Context) -> Result<()> {
         concurrency: args.concurrency,
         limited: args.limit.is_some(),
     };
-    let mut candidates = Vec::new();
+    let (mut candidates, mut learned) = (Vec::new(), BTreeMap::new());
     for wish in wishes(&args, task, &material, context)? {
-        candidates.push(contenders.find(&wish).await?);
+        let candidate = contenders.find(&wish).await?;
+        match say_learned(Path::new(&wish), &material.rows)? {
+            0 => {}
+            n => drop(learned.insert(candidate.name.clone(), n)),
+        }
+        candidates.push(candidate);
     }
     let judge = match &args.judge {
         Some(name) => Some(contenders.judge(name)?),
@@ -237,7 +242,8 @@ pub(super) async fn run(args: RunArgs, context: &Context) -> Result<()> {
     };
     let outcome = Outcome { tried, finding, judged };
     let setting = show::setting(&args, &material, &out, &plan, outcome.finding.as_ref(), clock.now());
-    let result = show::result(&plan, &outcome, &setting, &out);
+    let mut result = show::result(&plan, &outcome, &setting, &out);
+    result["learned_rows"] = json!(learned);
     write(&out, &plan, &outcome, &setting, &result)?;
     show::people(&plan, &outcome, &out);
     if args.open {
