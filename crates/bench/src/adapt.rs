@@ -41,6 +41,9 @@ pub(crate) struct AdaptArgs {
     /// Seeds of the fine-tuning, of what is compressed, and of the draws of few examples
     #[arg(long, default_value_t = 5)]
     seeds: u64,
+    /// The first of these seeds: a long measurement in parts
+    #[arg(long, default_value_t = 1, value_name = "SEED")]
+    first_seed: u64,
     /// Fine-tune on these sets only (quality, compress, rationales)
     #[arg(long, value_delimiter = ',', value_name = "SET", value_parser = clap::builder::PossibleValuesParser::new(sets()))]
     sets: Vec<String>,
@@ -62,6 +65,13 @@ pub(crate) struct AdaptArgs {
     /// Print one JSON object as the last line
     #[arg(long)]
     json: bool,
+}
+
+impl AdaptArgs {
+    /// The seeds of each measurement.
+    fn seeds(&self) -> std::ops::Range<u64> {
+        self.first_seed..self.first_seed.saturating_add(self.seeds)
+    }
 }
 
 /// A part of the benchmark.

@@ -74,7 +74,7 @@ pub(super) fn measure(args: &AdaptArgs, data: &Path, models: &Path) -> Result<Op
             continue;
         }
         let mut seeds = Vec::new();
-        for seed in 1..=args.seeds {
+        for seed in args.seeds() {
             let key = kept::key(&format!("compress {set} {seed} {}", args.epochs), train.iter().chain(test));
             let of = kept.or_measure(&key, || one((set, seed), train, test, models, args.epochs))?;
             println!(

@@ -56,7 +56,7 @@ pub(super) fn measure(args: &AdaptArgs, data: &Path, models: &Path) -> Result<Op
     let kept = Kept::read(args.keep.as_deref())?;
     let mut fewshot = Vec::new();
     println!("{:>4} {:>6} {}", "seed", "n", METHODS.map(|(name, ..)| format!("{name:>11}")).concat());
-    for seed in 1..=args.seeds {
+    for seed in args.seeds() {
         let draw = kept.or_measure(&kept::key(&format!("fewshot {seed}"), train.iter().chain(&test)), || {
             let file = tmp.path().join(format!("{seed}.jsonl"));
             write(&drawn(&train, seed), &file)?;

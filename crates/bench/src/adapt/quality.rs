@@ -14,6 +14,10 @@ use understudy_dataset::Example;
 
 /// Share of the e-mails that train.
 const TRAINS: f64 = 0.7;
+/// Shares of the texts in scope that the threshold may cost, from the one that finds most outside.
+const COSTS: [&str; 3] = ["0.01", "0.005", "0.0025"];
+/// What the interval of the accuracy in scope must keep above on the validation rows, in per cent.
+const IN_SCOPE: f64 = 95.0;
 
 /// Figures of all sets, means over the seeds in per cent; a set that is not measured is left out.
 #[derive(Debug, Serialize)]
@@ -35,6 +39,8 @@ struct Outcome {
     macro_f1: f64,
     /// With an out-of-scope label: accuracy on the other texts.
     in_scope: Option<f64>,
+    /// Lower end of its interval.
+    in_scope_low: Option<f64>,
     /// With an out-of-scope label: share of its texts that are recognised.
     out_of_scope_recall: Option<f64>,
     seconds: f64,
@@ -46,7 +52,9 @@ struct Set {
     name: &'static str,
     train: Vec<Example>,
     test: Vec<Example>,
-    more: &'static [&'static str],
+    /// Rows that choose among [`COSTS`]; empty where there is nothing to choose.
+    validation: Vec<Example>,
+    more: Vec<&'static str>,
 }
 
 /// The sets, by the name that `--sets` takes.
@@ -67,8 +75,12 @@ pub(super) fn measure(args: &AdaptArgs, data: &Path, models: &Path) -> Result<Op
         "set", "seed", "train", "n", "accuracy", "95 %", "in scope", "oos", "seconds", "samples/s"
     );
     for name in SETS.into_iter().filter(|name| args.sets.is_empty() || args.sets.iter().any(|set| set == name)) {
-        let set = set(name, &data)?;
-        for seed in 1..=args.seeds {
+        let mut set = set(name, &data)?;
+        if !set.validation.is_empty() {
+            let cost = scope_cost(&set, &kept, tmp.path(), models)?;
+            set.more.extend(["--out-of-scope-cost", cost]);
+        }
+        for seed in args.seeds() {
             let outcome = kept.or_measure(&key(&set, seed), || one(&set, seed, tmp.path(), models))?;
             say(&outcome);
             quality.push(outcome);
@@ -81,15 +93,17 @@ pub(super) fn measure(args: &AdaptArgs, data: &Path, models: &Path) -> Result<Op
 
 fn set(name: &'static str, data: &Path) -> Result<Set> {
     let file = |file: &str| data.join(name).join(file);
-    let both = |train: &str, test: &str, more| -> Result<Set> {
-        Ok(Set { name, train: read(&file(train))?, test: read(&file(test))?, more })
+    let both = |train: &str, test: &str, more: &[_]| -> Result<Set> {
+        let more = more.to_vec();
+        Ok(Set { name, train: read(&file(train))?, test: read(&file(test))?, validation: Vec::new(), more })
     };
     match name {
         "clinc150" => {
             let of = |wanted| rows(&file("full.jsonl.zst"), wanted);
             let train = of(|split| matches!(split, "train" | "oos_train"))?;
             let test = of(|split| matches!(split, "test" | "oos_test"))?;
-            Ok(Set { name, train, test, more: &["--out-of-scope", "oos", "--out-of-scope-cost", "0.005"] })
+            let validation = of(|split| matches!(split, "val" | "oos_val"))?;
+            Ok(Set { name, train, test, validation, more: vec!["--out-of-scope", "oos"] })
         }
         "ag_news" => both("train_subset.jsonl.zst", "test_dev.jsonl.zst", &["--minutes", "12"]),
         "emotion" => both("train.jsonl.zst", "test.jsonl", &["--minutes", "6"]),
@@ -129,7 +143,24 @@ fn mails(name: &'static str, data: &Path) -> Result<Set> {
         .collect();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of rows")]
     let test = examples.split_off((TRAINS * examples.len() as f64) as usize);
-    Ok(Set { name, train: examples, test, more: &["--epochs", "2", "--minutes", "6"] })
+    Ok(Set { name, train: examples, test, validation: Vec::new(), more: vec!["--epochs", "2", "--minutes", "6"] })
+}
+
+/// The first of [`COSTS`] under which the accuracy in scope on the validation rows is surely (95 %) at least [`IN_SCOPE`],
+/// judged on one seed; the last where none is.
+fn scope_cost(set: &Set, kept: &Kept, tmp: &Path, models: &Path) -> Result<&'static str> {
+    let [.., last] = COSTS;
+    for cost in COSTS {
+        let more = [&set.more[..], &["--out-of-scope-cost", cost]].concat();
+        let (train, test) = (set.train.clone(), set.validation.clone());
+        let tried = Set { name: "clinc150_validation", train, test, validation: Vec::new(), more };
+        let outcome = kept.or_measure(&key(&tried, 1), || one(&tried, 1, tmp, models))?;
+        say(&outcome);
+        if outcome.in_scope_low.is_some_and(|low| low >= IN_SCOPE) {
+            return Ok(cost);
+        }
+    }
+    Ok(last)
 }
 
 fn key(set: &Set, seed: u64) -> String {
@@ -144,9 +175,9 @@ fn one(set: &Set, seed: u64, tmp: &Path, models: &Path) -> Result<Outcome> {
     let (models, seed_text) = (models.display().to_string(), seed.to_string());
     let start = ["--models-dir", &models, "--json"];
     let finetune = ["adapt", "finetune", "--method", "full", "--data", &train, "--test-share", "0", "--out", &model];
-    let finetune = [&start[..], &finetune, &["--seed", &seed_text], set.more].concat();
+    let finetune = [&start[..], &finetune, &["--seed", &seed_text], &set.more].concat();
     let trained = last_line(&process::run(tmp, &finetune)?)?;
-    let judged = judge(&model, &test, set.more, &models, tmp)?;
+    let judged = judge(&model, &test, &set.more, &models, tmp)?;
     let accuracy = &judged["intervals"]["accuracy"];
     let percent = |x: f64| 100.0 * x;
     let maybe = |name: &str| judged[name].as_f64().map(percent);
@@ -159,6 +190,7 @@ fn one(set: &Set, seed: u64, tmp: &Path, models: &Path) -> Result<Outcome> {
         interval: [percent(number(accuracy, "low")?), percent(number(accuracy, "high")?)],
         macro_f1: percent(number(&judged, "macro_f1")?),
         in_scope: maybe("in_scope_accuracy"),
+        in_scope_low: judged["intervals"]["in_scope_accuracy"]["low"].as_f64().map(percent),
         out_of_scope_recall: maybe("out_of_scope_recall"),
         seconds: number(&trained, "seconds")?,
         samples_per_s: number(&trained, "samples_per_s")?,

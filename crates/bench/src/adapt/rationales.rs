@@ -116,7 +116,7 @@ pub(super) fn measure(args: &AdaptArgs, data: &Path, models: &Path) -> Result<Op
         let arms = if set.told.is_some() { &GENERATIVE_ARMS[..] } else { &ENCODER_ARMS[..] };
         let arms = &arms[..arms.len().min(args.arms.max(2))];
         let mut students = Vec::new();
-        for seed in 1..=args.seeds {
+        for seed in args.seeds() {
             for arm in arms {
                 let measure = || one(&set, arm, seed, tmp.path(), models, args.threads);
                 let student = kept.or_measure(&key(&set, arm, seed), measure)?;
