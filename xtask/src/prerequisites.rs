@@ -106,7 +106,9 @@ fn libclang() -> Option<PathBuf> {
             .any(|file| {
                 let name = file.file_name();
                 let name = name.to_string_lossy();
+                // `libclang-cpp` is another library, which Debian installs with other tools.
                 let library = name.starts_with("libclang.") || name.starts_with("libclang-");
+                let library = library && !name.starts_with("libclang-cpp");
                 library && (name.contains(".so") || name.ends_with(".dylib")) || name == "libclang.dll"
             })
             .then(|| dir.to_owned())
