@@ -57,7 +57,7 @@ pub fn split(examples: &[Example], test_share: f64, seed: Seed) -> Result<Split>
 /// # Errors
 /// As [`split`].
 pub fn split_further(examples: &[Example], before: &Learned, test_share: f64, seed: Seed) -> Result<Split> {
-    if !examples.iter().any(|example| before.has(&text_hash(&example.text))) {
+    if before.is_empty() || !examples.iter().any(|example| before.has(&text_hash(&example.text))) {
         return split(examples, test_share, seed);
     }
     split_by(examples, seed, |hash, _| !before.has(hash))

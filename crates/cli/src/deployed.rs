@@ -106,32 +106,28 @@ fn named(name: &str, config: &Config) -> Result<Option<String>> {
             None => hash,
         }));
     }
-    // What answers under a name elsewhere may change unseen; audits notice.
-    let elsewhere = |upstream: &str, there: &str| Some(sha256_hex(format!("{upstream}\n{there}").as_bytes()));
     if let Some(model) = config.models.get(name) {
-        return Ok(elsewhere(&model.upstream, &model.name_there));
+        return Ok(Some(elsewhere(&model.upstream, &model.name_there, config)));
     }
     let Some(default) = &config.server.default_upstream else { return Ok(None) };
     let recorded = matches!(config.upstreams[default].source, Source::Recorded { .. });
-    Ok(if recorded && !config.base.join(name).is_dir() { elsewhere(default, name) } else { None })
+    Ok((recorded && !config.base.join(name).is_dir()).then(|| elsewhere(default, name, config)))
 }
 
-/// What tells who answers under a name of the configuration from whoever did so before: the files of a model of this machine,
-/// or the server and the name there.
+/// What tells who answers under a name from whoever did so before: as [`named`], and for any other name as the default
+/// upstream's.
 pub(crate) fn behind(name: &str, config: &Config) -> Result<String> {
-    if config.locals.contains_key(name) {
-        return Ok(named(name, config)?.unwrap_or_default());
-    }
-    let model = config.models.get(name).map(|model| (model.upstream.as_str(), model.name_there.as_str()));
-    let default = || Some((config.server.default_upstream.as_deref()?, name));
-    let Some((upstream, there)) = model.or_else(default) else { return Ok(String::new()) };
-    let place = match config.upstreams.get(upstream).map(|upstream| &upstream.source) {
-        Some(Source::OpenAi { base_url, .. }) => base_url.clone(),
-        Some(Source::Recorded { file, model, .. }) => format!("{} {model:?}", file.display()),
-        None => String::new(),
+    let default = || config.server.default_upstream.as_ref().map(|upstream| elsewhere(upstream, name, config));
+    Ok(named(name, config)?.or_else(default).unwrap_or_default())
+}
+
+/// Another server or another name there is another model. What answers there may change unseen; audits notice.
+fn elsewhere(upstream: &str, there: &str, config: &Config) -> String {
+    let place = match &config.upstreams[upstream].source {
+        Source::OpenAi { base_url, .. } => base_url.clone(),
+        Source::Recorded { file, model, .. } => format!("{} {model:?}", file.display()),
     };
-    // Addresses may hold a password.
-    Ok(sha256_hex(format!("{place}\n{there}").as_bytes()))
+    sha256_hex(format!("{place}\n{there}").as_bytes())
 }
 
 /// The content hash of a model's files.

@@ -223,7 +223,7 @@ fn held_out(sides: Sides, task: &TaskName, large: &ModelName) -> Result<(Vec<(St
 /// # Errors
 /// `Invalid` when none is left.
 fn leave_out_learned(rows: &mut Vec<(String, LearningRow)>, artifact: &Artifact, task: &TaskName) -> Result<usize> {
-    let (before, learned) = (rows.len(), Learned::beside(artifact.dir())?);
+    let (before, learned) = (rows.len(), Learned::of_artifact(artifact.dir())?);
     rows.retain(|(_, row)| !learned.has(&text_hash(&row.input)));
     if rows.is_empty() {
         return Err(Error::invalid(format!(

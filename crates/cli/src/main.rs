@@ -22,23 +22,28 @@ mod training;
 
 use clap::Parser;
 use commands::Cli;
-use std::process::ExitCode;
+use std::io::Write;
+use understudy_core::Error;
 
 // glibc's allocator returns pages too eagerly for batches that come and go; page faults cost a tenth of the time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return terminal::fail(&understudy_core::Error::internal(format!("start threads: {error}"))),
+fn main() {
+    let code = match run(Cli::parse()) {
+        Ok(()) => 0,
+        Err(error) => terminal::fail(&error),
     };
-    let result = runtime.block_on(cli.run());
+    drop(std::io::stdout().flush());
+    // Threads of interrupted work may still be in llama.cpp, whose global state an orderly exit would destroy under them.
+    signal_hook::low_level::exit(code.into());
+}
+
+fn run(cli: Cli) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Error::internal(format!("start threads: {e}")))?;
+    let done = runtime.block_on(cli.run());
     // Blocking work that nobody waits for any more must not hold up the exit.
     runtime.shutdown_background();
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => terminal::fail(&error),
-    }
+    done
 }

@@ -5,17 +5,16 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
     io::{IsTerminal, Write},
-    process::ExitCode,
     time::Duration,
 };
 use understudy_core::{Error, Result};
 
 /// Prints an error and gives the exit code of its kind.
-pub(crate) fn fail(error: &Error) -> ExitCode {
+pub(crate) fn fail(error: &Error) -> u8 {
     let style = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
-    let label = painted("error", style, std::io::stderr().is_terminal());
+    let label = painted("error", style, coloured(&std::io::stderr()));
     note(format_args!("{label}: failed to {error}"));
-    ExitCode::from(error.kind().exit_code())
+    error.kind().exit_code()
 }
 
 /// A line for people, on standard output.
@@ -30,17 +29,22 @@ pub(crate) fn note(line: impl std::fmt::Display) {
 
 /// A heading: bold on a terminal.
 pub(crate) fn heading(line: &str) {
-    say(format_args!("\n{}", painted(line, Style::new().bold(), std::io::stdout().is_terminal())));
+    say(format_args!("\n{}", painted(line, Style::new().bold(), coloured(&std::io::stdout()))));
 }
 
 /// Bold green for what is good, bold yellow for what needs a look.
 pub(crate) fn verdict(line: &str, good: bool) -> String {
     let colour = if good { AnsiColor::Green } else { AnsiColor::Yellow };
-    painted(line, Style::new().bold().fg_color(Some(colour.into())), std::io::stdout().is_terminal())
+    painted(line, Style::new().bold().fg_color(Some(colour.into())), coloured(&std::io::stdout()))
 }
 
-fn painted(text: &str, style: Style, terminal: bool) -> String {
-    if terminal { format!("{style}{text}{style:#}") } else { text.to_owned() }
+/// Whether a stream gets colour: on a terminal, unless `NO_COLOR` says otherwise (<https://no-color.org>).
+pub(crate) fn coloured(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn painted(text: &str, style: Style, colour: bool) -> String {
+    if colour { format!("{style}{text}{style:#}") } else { text.to_owned() }
 }
 
 /// The last line of a command under `--json`.

@@ -50,17 +50,38 @@ impl Learned {
         Ok(Self(hashes.into_iter().collect()))
     }
 
-    /// What the artifact in a folder learned from; nothing where it does not say.
+    /// What the artifact in a folder learned from; `None` where it does not say.
     ///
     /// # Errors
     /// `Data` when the file cannot be read.
-    pub fn beside(dir: &Path) -> Result<Self> {
+    pub fn beside(dir: &Path) -> Result<Option<Self>> {
         let file = dir.join(Self::FILE);
         match std::fs::read(&file) {
-            Ok(bytes) => Self::from_bytes(&bytes).map_err(|e| e.context(file.display().to_string())),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Ok(bytes) => Self::from_bytes(&bytes).map(Some).map_err(|e| e.context(file.display().to_string())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::data(format!("read {}: {e}", file.display()))),
         }
+    }
+
+    /// The same for what is to be judged: where nothing is said of what taught it, any row might have.
+    ///
+    /// # Errors
+    /// As [`Self::beside`], and `Data` where it does not say.
+    pub fn of_artifact(dir: &Path) -> Result<Self> {
+        Self::beside(dir)?.ok_or_else(|| {
+            Error::data(format!(
+                "judge {}: it does not say which texts it learned from ({} is missing: an earlier release made it); train \
+                 it anew",
+                dir.display(),
+                Self::FILE
+            ))
+        })
+    }
+
+    /// True when nothing had a part.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -83,7 +104,8 @@ mod tests {
         }
         assert!(Learned::from_bytes(&[0; 9]).is_err() && Learned::from_bytes(&[0; 16]).is_err());
         let tmp = tempfile::tempdir().unwrap();
-        assert_eq!(Learned::beside(tmp.path()).unwrap(), Learned::default());
+        assert_eq!(Learned::beside(tmp.path()).unwrap(), None);
+        assert!(Learned::of_artifact(tmp.path()).unwrap_err().to_string().contains("train it anew"));
         std::fs::write(tmp.path().join(Learned::FILE), [1; 3]).unwrap();
         assert!(Learned::beside(tmp.path()).unwrap_err().to_string().contains(Learned::FILE));
     }

@@ -34,10 +34,11 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Structured logs on standard error, filtered by `RUST_LOG`.
+/// Structured logs on standard error, filtered by `RUST_LOG`. llama.cpp writes a hundred lines about each model at `info`.
 pub(crate) fn log(json: bool) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,llama-cpp-2=warn"));
+    let colour = terminal::coloured(&std::io::stderr());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr);
     // A second subscriber (the demo starts two gateways) is not an error.
     drop(if json { builder.json().try_init() } else { builder.try_init() });
 }

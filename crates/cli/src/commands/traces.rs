@@ -1,15 +1,16 @@
 //! `understudy traces`: lists what passed through the gateway, filters it, shows one request in full. It reads the
 //! store's file; the server may be running.
 
+use crate::{clock::SystemClock, terminal};
 use anstyle::{AnsiColor, Style};
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 use jiff::{SignedDuration, Timestamp as Instant, tz::TimeZone};
 use std::{
-    io::{ErrorKind as IoErrorKind, IsTerminal, Write},
+    io::{ErrorKind as IoErrorKind, Write},
     path::Path,
 };
-use understudy_core::{Confidence, Error, Result, Timestamp, TraceId};
+use understudy_core::{Clock as _, Confidence, Error, Result, Timestamp, TraceId};
 use understudy_store::{Call, Ending, Feedback, Order, Route, Store, StoreOptions, Trace, TraceFilter};
 
 /// Lists traces, or shows one.
@@ -124,7 +125,8 @@ pub(crate) async fn run(args: TracesArgs, store_path: &Path, json: bool) -> Resu
 }
 
 async fn list_traces(store: &Store, args: &ListArgs, json: bool) -> Result<String> {
-    let traces = store.traces(&filter(args, Instant::now())?).await?;
+    let now = Instant::from_millisecond(SystemClock::new().now().0).unwrap_or_default();
+    let traces = store.traces(&filter(args, now)?).await?;
     if json {
         return traces.iter().map(|trace| Ok(json_of(trace)? + "\n")).collect();
     }
@@ -203,8 +205,7 @@ fn read_time(name: &str, text: &str, now: Instant) -> Result<Timestamp> {
 }
 
 fn paint() -> Paint {
-    let wanted = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    if wanted { Paint::Colour } else { Paint::Plain }
+    if terminal::coloured(&std::io::stdout()) { Paint::Colour } else { Paint::Plain }
 }
 
 /// One line a trace, under a heading.

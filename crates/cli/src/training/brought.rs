@@ -102,10 +102,6 @@ pub(crate) struct Brought {
 /// `NotFound` when something is missing; `Data` when shapes, tokeniser or base differ; `Internal` when llama.cpp says
 /// something else than the numbers.
 pub(crate) fn bring(rows: &[Row], bringing: &Bringing, dir: &Path) -> Result<Brought> {
-    on_threads(bringing.threads, || brought(rows, bringing, dir))
-}
-
-fn brought(rows: &[Row], bringing: &Bringing, dir: &Path) -> Result<Brought> {
     let form = Form::at(&bringing.from)?;
     let installed = installed::load(&bringing.models_dir, &bringing.base)?;
     let base = BaseModel { name: ModelName::new(installed.name.clone()), hash: installed_hash(&installed)? };
@@ -151,7 +147,7 @@ fn brought(rows: &[Row], bringing: &Bringing, dir: &Path) -> Result<Brought> {
             (NewWeights::Model(bringing.from.clone()), [half, as_it_is])
         }
     };
-    let metrics = measure(&whole.network, &judges.judge, bringing.seed)?;
+    let metrics = on_threads(bringing.threads, || measure(&whole.network, &judges.judge, bringing.seed))?;
     let (data_hash, n_train) = bringing.data.clone().unwrap_or_else(|| ("unknown".to_owned(), 0));
     let manifest = AdaptedManifest {
         format: FORMAT,
@@ -227,5 +223,7 @@ fn served(
 ) -> Result<Agreement> {
     let mut scorer = Scorer::load(base, adapter, cores(threads))?;
     let examples = &examples[..examples.len().min(COMPARED)];
-    Agreement::measure(&whole.network, examples, |example| scorer.logits(&example.tokens, example.answer))
+    on_threads(threads, || {
+        Agreement::measure(&whole.network, examples, |example| scorer.logits(&example.tokens, example.answer))
+    })
 }

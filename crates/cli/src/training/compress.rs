@@ -35,6 +35,8 @@ pub(crate) struct Subject {
     pub(crate) cleaned: Cleaned,
     /// What it learned from.
     before: Learned,
+    /// Rows that were to judge, and do not because it learned from them.
+    left_out: usize,
     /// Rows that only judge.
     pub(crate) test: Vec<usize>,
     /// The others. Empty when all rows judge.
@@ -85,11 +87,13 @@ impl Subject {
                 model.display()
             )));
         }
-        let before = Learned::beside(artifact.dir())?;
+        let before = Learned::of_artifact(artifact.dir())?;
         let is_new = |example: &Example| !before.has(&text_hash(&example.text));
+        let mut left_out = 0;
         let (learn, places, test) = match rows {
             Rows::Judge => {
-                let test = (0..cleaned.examples.len()).filter(|&i| is_new(&cleaned.examples[i])).collect();
+                let test: Vec<usize> = (0..cleaned.examples.len()).filter(|&i| is_new(&cleaned.examples[i])).collect();
+                left_out = cleaned.examples.len() - test.len();
                 (Vec::new(), Vec::new(), test)
             }
             Rows::Divide { test_share } => {
@@ -98,7 +102,9 @@ impl Subject {
             }
             Rows::Apart(test) => {
                 let mut test = clean(test).examples;
+                left_out = test.len();
                 test.retain(is_new);
+                left_out -= test.len();
                 let judging = Learned::of(test.iter().map(|example| text_hash(&example.text)));
                 cleaned.examples.retain(|example| !judging.has(&text_hash(&example.text)));
                 let split = split::split(&cleaned.examples, 0.0, manifest.seed)?;
@@ -113,7 +119,16 @@ impl Subject {
                 model.display()
             )));
         }
-        Ok(Self { artifact, folder, cleaned, before, test, learn, places })
+        Ok(Self { artifact, folder, cleaned, before, left_out, test, learn, places })
+    }
+
+    /// What a table of its judges is headed with: how many there are, and how many more there were.
+    pub(crate) fn judges(&self) -> String {
+        let n = self.test.len();
+        match self.left_out {
+            0 => format!("n = {n}"),
+            more => format!("n = {n} ({more} more were left out: the model learned from them)"),
+        }
     }
 
     /// Bytes of an encoder's weights.

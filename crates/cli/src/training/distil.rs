@@ -76,7 +76,7 @@ pub(crate) async fn to_static(
     let clock = SystemClock::new();
     let params = options.table.clone().check()?;
     let artifact = options.teacher.as_deref().map(Artifact::read).transpose()?;
-    let before = options.teacher.as_deref().map_or_else(|| Ok(Learned::default()), Learned::beside)?;
+    let before = options.teacher.as_deref().map_or_else(|| Ok(Learned::default()), Learned::of_artifact)?;
     let material = Material::further(examples, before, &options.train)?;
     let (encoder_dir, base) = match &artifact {
         None => {

@@ -30,7 +30,7 @@ use understudy_model::{
 };
 
 /// What the trainings leave.
-struct Learned {
+struct Contrasted {
     fitted: FittedHead,
     unseen: Unseen,
     unlabelled: Option<Unlabelled>,
@@ -56,7 +56,7 @@ pub(super) async fn train(
     })
     .await?;
     let fitting = clock.monotonic();
-    let Learned { fitted, unseen, unlabelled, files } = learned;
+    let Contrasted { fitted, unseen, unlabelled, files } = learned;
 
     // From here on the encoder is the one that will serve.
     let encoder = serving(&files, &options)?;
@@ -95,7 +95,7 @@ fn learn(
     folder: &Path,
     checkpoint: &Path,
     bar: &ProgressBar,
-) -> Result<Learned> {
+) -> Result<Contrasted> {
     let trainer = Trainer { material, options, folder, bar };
     let encoder = trainer.network()?;
     let tokenizer = tokenizer(folder, options)?;
@@ -130,7 +130,7 @@ fn learn(
     let head = Head::new(classes.clone(), head.weights().to_vec(), head.bias().to_vec(), aside.head.temperature())?;
     let (n_train, n_calibrate) = (material.split.learn.len(), judged.labels.len());
     let fitted = FittedHead { head, c: 0.0, path, n_train, n_stop: 0, n_calibrate };
-    Ok(Learned { fitted, unseen, unlabelled: pool.map(|pool| pool.record), files: network.encoder_files()? })
+    Ok(Contrasted { fitted, unseen, unlabelled: pool.map(|pool| pool.record), files: network.encoder_files()? })
 }
 
 /// What all steps need.

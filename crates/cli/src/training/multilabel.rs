@@ -1,6 +1,6 @@
 //! Training a labeller: an encoder whose head decides on each label by itself, from texts that list those that apply.
 
-use super::outputs::{self, Learned, Made, check, embedded};
+use super::outputs::{self, Made, TrainedNetwork, check, embedded};
 use super::run::{on_threads, tokenizer, vectors};
 use super::tuned::Tuning;
 use super::{ArtifactKind, Method, TrainOptions, base_model, encoder_named, heavy};
@@ -79,12 +79,12 @@ fn fit(rows: Vec<Row>, options: TrainOptions, dir: &Path, bar: &ProgressBar) -> 
 
     let told = format!("labels {} {}", material.data_hash, base.hash);
     let data = Data { train: &train.examples, held_out: &stop.examples };
-    let learned = Learned::train(network, data, tuning, &told, (&options, dir, bar))?;
+    let trained = TrainedNetwork::train(network, data, tuning, &told, (&options, dir, bar))?;
 
     // From here on the encoder is the one that will serve.
     bar.set_message("calibrating");
-    let encoder = learned.encoder(&options)?;
-    let (weights, bias) = learned.network.head();
+    let encoder = trained.encoder(&options)?;
+    let (weights, bias) = trained.network.head();
     let (weights, bias) = (weights.to_vec(), bias.to_vec());
     let head = Head::new(material.labels.clone(), weights.clone(), bias.clone(), 1.0)?;
     let Calibrated { temperature, thresholds } = on_threads(options.threads, || material.calibrated(&head, &encoder))?;
@@ -103,7 +103,7 @@ fn fit(rows: Vec<Row>, options: TrainOptions, dir: &Path, bar: &ProgressBar) -> 
         learned: super::learned(material.texts.iter().map(String::as_str), &material.test),
     };
     let counts = (train.examples.len(), stop.examples.len(), material.calibrate.len());
-    let artifact = learned.write(made, head, counts, (&options, dir))?;
+    let artifact = trained.write(made, head, counts, (&options, dir))?;
     let texts = material.texts.len();
     let duplicates = before - texts;
     Ok(Trained { artifact, texts, duplicates, unlearned: material.unlearned, took: clock.monotonic() })

@@ -16,7 +16,7 @@ use understudy_adapt::{
     head::{FittedHead, PathStep},
 };
 use understudy_core::{Error, Result};
-use understudy_dataset as dataset;
+use understudy_dataset::Learned;
 use understudy_model::{
     artifact::{Artifact, BaseModel, Body, Kind, Metric, Pooling},
     encoder::{Encoder, Scratch},
@@ -57,7 +57,7 @@ pub(super) fn network(outputs: usize, tuning: &Tuning, options: TrainOptions) ->
 }
 
 /// A network after its training.
-pub(super) struct Learned {
+pub(super) struct TrainedNetwork {
     pub(super) network: Network,
     /// Its encoder, where that was trained.
     files: BTreeMap<String, Vec<u8>>,
@@ -66,7 +66,7 @@ pub(super) struct Learned {
     checkpoint: Option<PathBuf>,
 }
 
-impl Learned {
+impl TrainedNetwork {
     /// Trains the network, unless only its head is wanted, which has been fitted already. `told` names the kind and the
     /// data for the checkpoint beside `dir`.
     pub(super) fn train(
@@ -114,7 +114,7 @@ impl Learned {
         let fitted = FittedHead { head, c, path: self.path, n_train, n_stop, n_calibrate };
         let what = made.what;
         let mut files = self.files;
-        files.insert(dataset::Learned::FILE.to_owned(), made.learned.to_bytes());
+        files.insert(Learned::FILE.to_owned(), made.learned.to_bytes());
         let (body, method) = match options.method {
             Method::Head => (Body::Base, format!("{what}, head")),
             Method::Lora => (Body::Encoder, format!("{what}, lora")),
@@ -166,7 +166,7 @@ pub(super) struct Made {
     pub(super) metrics: BTreeMap<String, Metric>,
     pub(super) data_hash: String,
     /// Texts that had a part in the training.
-    pub(super) learned: dataset::Learned,
+    pub(super) learned: Learned,
 }
 
 /// What the serving encoder makes of texts, handed to `each` in order.

@@ -1,6 +1,6 @@
 //! Training a regressor: an encoder whose head answers with a number, from texts with numbers.
 
-use super::outputs::{self, Learned, Made, check, embedded};
+use super::outputs::{self, Made, TrainedNetwork, check, embedded};
 use super::run::{on_threads, tokenizer, vectors};
 use super::tuned::Tuning;
 use super::{ArtifactKind, Method, TrainOptions, base_model, encoder_named, heavy};
@@ -71,12 +71,12 @@ fn fit(rows: Vec<Row>, name: String, options: TrainOptions, dir: &Path, bar: &Pr
     on_threads(options.threads, || start_head(&mut network, &train))?;
     let told = format!("numbers {} {}", material.data_hash, base.hash);
     let data = Data { train: &train.examples, held_out: &stop.examples };
-    let learned = Learned::train(network, data, tuning, &told, (&options, dir, bar))?;
+    let trained = TrainedNetwork::train(network, data, tuning, &told, (&options, dir, bar))?;
 
     // From here on the encoder is the one that will serve.
     bar.set_message("calibrating");
-    let encoder = learned.encoder(&options)?;
-    let (weights, bias) = learned.network.head();
+    let encoder = trained.encoder(&options)?;
+    let (weights, bias) = trained.network.head();
     let (weights, bias) = material.scale.outside(weights, bias.first().copied().unwrap_or_default());
     let head = Head::new(vec![name], weights, vec![bias], 1.0)?;
     let predicted = |of: &[usize]| on_threads(options.threads, || material.predicted(of, &head, &encoder));
@@ -100,7 +100,7 @@ fn fit(rows: Vec<Row>, name: String, options: TrainOptions, dir: &Path, bar: &Pr
         learned: super::learned(material.texts.iter().map(String::as_str), &material.test),
     };
     let counts = (train.examples.len(), stop.examples.len(), material.calibrate.len());
-    let artifact = learned.write(made, head, counts, (&options, dir))?;
+    let artifact = trained.write(made, head, counts, (&options, dir))?;
     let texts = material.texts.len();
     Ok(Trained { artifact, texts, duplicates: before - texts, scale: material.scale, took: clock.monotonic() })
 }

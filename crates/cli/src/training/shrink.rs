@@ -1,6 +1,7 @@
 //! A generative model in fewer bits: candidates are written, measured beside the model at 16 bits on rows that taught it
 //! nothing, and thrown away again; the one that is chosen is written anew, which gives the same file.
 
+use super::run::on_threads;
 use super::whole::{self, Judges, Making, Whole};
 use crate::{clock::SystemClock, compose::cores, scratch::Temporary};
 use indicatif::ProgressBar;
@@ -214,14 +215,12 @@ fn importance(whole: &Whole, rows: &[Example], threads: usize, bar: &ProgressBar
     bar.set_message("weighing the columns");
     bar.set_length(rows.len() as u64);
     bar.set_position(0);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(cores(threads)).build();
-    let pool = pool.map_err(|e| Error::internal(format!("start the threads: {e}")))?;
-    let found = pool.install(|| {
-        whole.network.importance(rows, || {
+    let found = on_threads(threads, || {
+        Ok(whole.network.importance(rows, || {
             bar.inc(1);
             ControlFlow::Continue(())
-        })
+        }))
     });
     bar.set_position(0);
-    Ok(found)
+    found
 }

@@ -66,7 +66,7 @@ impl Tuning {
 }
 
 /// What training the network leaves.
-struct Learned {
+struct TunedEncoder {
     weights: Vec<f32>,
     bias: Vec<f32>,
     files: BTreeMap<String, Vec<u8>>,
@@ -118,7 +118,7 @@ pub(super) async fn train(
     let embedding = clock.monotonic().saturating_sub(fitting);
     let dir = dir.to_owned();
     let trained = heavy("fit head", move || {
-        let Learned { weights, bias, files, path, step, n_train, n_stop } = learned;
+        let TunedEncoder { weights, bias, files, path, step, n_train, n_stop } = learned;
         let (fitted, unseen) = FittedHead::beside_encoder(
             material.split.classes.clone(),
             (weights, bias),
@@ -174,7 +174,7 @@ fn learn(
     folder: &Path,
     checkpoint: &Path,
     bar: &ProgressBar,
-) -> Result<Learned> {
+) -> Result<TunedEncoder> {
     let tuning = options.tuning.clone().unwrap_or_else(|| Tuning::for_method(options.method));
     let params = tuning.params.check()?;
     let head = HeadShape { outputs: material.split.classes.len(), hidden: None, level: Level::UnitVector };
@@ -230,7 +230,7 @@ fn learn(
     let path = path(&history);
     let step = history.iter().position(|r| r.step == kept_step).unwrap_or(path.len().saturating_sub(1));
     let (weights, bias) = (weights.to_vec(), bias.to_vec());
-    Ok(Learned { weights, bias, files, path, step, n_train: train.len(), n_stop: held_out.len() })
+    Ok(TunedEncoder { weights, bias, files, path, step, n_train: train.len(), n_stop: held_out.len() })
 }
 
 /// What is known of the texts that train, in their order.

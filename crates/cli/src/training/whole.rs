@@ -4,6 +4,7 @@
 use super::{
     generative::{COMPARED, F16_LIMIT, conversation},
     installed_hash,
+    run::on_threads,
 };
 use crate::{
     compose::cores,
@@ -108,7 +109,7 @@ impl Whole {
                 (like, LlamaNetwork::from_peft(weights, &config, &tensors, positions)?)
             }
         };
-        let learned = Learned::beside(adapted.dir())?;
+        let learned = Learned::of_artifact(adapted.dir())?;
         Ok(Self { trained: Some(adapted), learned, base, like, network })
     }
 
@@ -132,9 +133,7 @@ impl Whole {
     pub(crate) fn agreement(&self, examples: &[Example], threads: usize, file: &Path) -> Result<Agreement> {
         let mut scorer = Scorer::load(file, None, cores(threads))?;
         let examples = &examples[..examples.len().min(COMPARED)];
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(cores(threads)).build();
-        let pool = pool.map_err(|e| Error::internal(format!("start the threads: {e}")))?;
-        pool.install(|| {
+        on_threads(threads, || {
             Agreement::measure(&self.network, examples, |example| scorer.logits(&example.tokens, example.answer))
         })
     }

@@ -102,8 +102,9 @@ fn evaluation_sets_and_data_that_cannot_train_are_refused() {
     let folder = folder();
     write_data(folder.path());
     let data = |more: &[&str]| run(folder.path(), &[&["adapt", "data", "rows.jsonl"], more].concat());
-    let said = data(&["--against", "eval.jsonl"]);
+    let said = data(&["--against", "eval.jsonl", "--out", "refused"]);
     assert!(said.code != 0 && said.err.contains("--drop-contaminated"), "{}", said.err);
+    assert!(!folder.path().join("refused").exists());
     let said = data(&["--against", "eval.jsonl", "--drop-contaminated", "--json"]);
     assert!(said.code == 0 && said.json()["removed"]["contaminated"].as_u64() >= Some(1), "{}", said.err);
     let said = data(&["--least-per-class", "60"]);

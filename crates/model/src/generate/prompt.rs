@@ -4,8 +4,7 @@
 //! llama.cpp's built-in version of the same family's template takes over; the log says so once. Templates that name
 //! today's date (in UTC) make the prompt depend on the day.
 
-mod date;
-
+use jiff::{Timestamp, fmt::strtime::BrokenDownTime};
 use llama_cpp_2::{
     model::{LlamaChatMessage, LlamaChatTemplate, LlamaModel},
     token::LlamaToken,
@@ -95,6 +94,18 @@ impl ChatTemplate {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a template names the day on which it runs; no decision depends on it")]
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+/// A time in C's `strftime` format, in UTC. What is unknown there stays as it stands, as in Python.
+fn date(format: &str, at: Timestamp) -> String {
+    let lenient = jiff::fmt::strtime::Config::new().lenient(true);
+    let written = BrokenDownTime::from(at).to_string_with_config(&lenient, format);
+    written.unwrap_or_else(|_| format.to_owned())
+}
+
 fn reason(error: &minijinja::Error) -> String {
     error.detail().map_or_else(|| error.to_string(), str::to_owned)
 }
@@ -111,7 +122,7 @@ fn compile(source: String) -> Result<Environment<'static>, minijinja::Error> {
     environment.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
         Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
     });
-    environment.add_function("strftime_now", |format: String| date::written(&format, date::now_s()));
+    environment.add_function("strftime_now", |format: String| date(&format, now()));
     environment.add_template_owned(NAME, source)?;
     Ok(environment)
 }
@@ -148,5 +159,15 @@ mod tests {
         let environment = compile("{{ strftime_now('%Y-%m-%d') }}".to_owned()).expect("valid");
         let date = environment.get_template(NAME).and_then(|t| t.render(())).expect("a date");
         assert!(date.len() == 10 && date.as_str() > "2025-01-01", "{date}");
+        // date -u -d @1709210096
+        let at = Timestamp::from_second(1_709_210_096).expect("in range");
+        for (format, want) in [
+            ("%d %B %Y", "29 February 2024"),
+            ("%A, %d %b %Y, %H:%M:%S", "Thursday, 29 Feb 2024, 12:34:56"),
+            ("%I:%M %p, %-m/%y", "12:34 PM, 2/24"),
+            ("%F %T, 100 %% %é", "2024-02-29 12:34:56, 100 % %é"),
+        ] {
+            assert_eq!(super::date(format, at), want);
+        }
     }
 }

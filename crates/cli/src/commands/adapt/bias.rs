@@ -120,8 +120,6 @@ pub(super) async fn run(args: BiasArgs, context: &Context) -> Result<()> {
     if let Some(data) = &data {
         args.by.iter().try_for_each(|field| needs(data, field, "by"))?;
         args.teacher_answers.iter().try_for_each(|field| needs(data, field, "teacher-answers"))?;
-    }
-    if let Some(data) = &data {
         audit.learned_rows = say_learned(&args.model, &data.rows)?;
     }
     if let (Some(data), false) = (&data, args.by.is_empty()) {

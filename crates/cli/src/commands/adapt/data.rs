@@ -136,9 +136,19 @@ impl DataArgs {
 /// Runs `understudy adapt data`.
 pub(super) async fn run(args: DataArgs, context: &Context) -> Result<()> {
     let how = args.preparation()?;
-    if let Some(dir) = &args.out {
-        check_out(dir, &args)?;
+    let Some(dir) = args.out.clone() else { return read_and_write(args, how, context).await };
+    let is_new = !dir.exists();
+    check_out(&dir, &args)?;
+    let done = read_and_write(args, how, context).await;
+    if done.is_err() && is_new {
+        // Goes only while it is empty.
+        drop(fs::remove_dir(&dir));
     }
+    done
+}
+
+/// Reads, prepares, writes and shows.
+async fn read_and_write(args: DataArgs, how: Preparation, context: &Context) -> Result<()> {
     let bar = progress(0, "reading");
     let mut data = open(&args.data, &args.fields.fields(), context).await?;
     let mut against = Vec::with_capacity(args.against.len());

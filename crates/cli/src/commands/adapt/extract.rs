@@ -14,7 +14,7 @@ use crate::{
 };
 use serde_json::json;
 use std::path::Path;
-use understudy_core::{Clock, Error, Result};
+use understudy_core::{Clock, Error, ModelName, Result};
 use understudy_dataset::{Fields, Learned, spans::Marked, text_hash};
 
 /// Runs the training of an extractor on `file`.
@@ -43,11 +43,7 @@ pub(super) async fn run(file: &Path, args: &FinetuneArgs, context: &Context) -> 
     };
     options.device = args.device();
     options.tuning = Some(overridden(Tuning::for_extraction(options.method), args));
-    if args.name.is_none() {
-        options.name = understudy_core::ModelName::new(
-            out.file_name().map_or_else(|| "extractor".into(), |name| name.to_string_lossy()),
-        );
-    }
+    options.name = ModelName::new(super::name_of(args.name.as_deref(), out, "extractor"));
     let bar = terminal::progress(0, "reading");
     let trained = extract::train(marked, options, out, &bar).await;
     bar.finish_and_clear();

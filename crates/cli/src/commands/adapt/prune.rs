@@ -21,8 +21,8 @@ pub(crate) struct PruneArgs {
     /// Folder of the artifact
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Labelled rows: they say what matters, bring back what is lost, and a share of them judges. Best those that the
-    /// model learned from
+    /// Labelled rows: they say what matters, bring back what is lost, and those that the model did not learn from
+    /// judge. Best the data of its training
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     /// Field or column that holds the text [default: found by its name]
@@ -64,10 +64,11 @@ pub(crate) struct PruneArgs {
     /// Number type of the encoder [default: the model's]
     #[arg(long, value_enum)]
     dtype: Option<DtypeArg>,
-    /// Labelled rows that only judge [default: a share of the others]
+    /// Labelled rows that only judge [default: those of --data that the model did not learn from]
     #[arg(long, value_name = "FILE")]
     test: Option<PathBuf>,
-    /// Share of the rows that judge where there is no --test; the same as in training keeps them unseen
+    /// Share of the rows that judge where there is no --test and the model learned from none of them; of rows that it knows,
+    /// those judge that it did not learn from
     #[arg(long, default_value_t = 0.1, value_name = "SHARE", conflicts_with = "test")]
     test_share: f64,
     /// Seed of the recovery
@@ -114,7 +115,7 @@ pub(super) async fn run(args: PruneArgs, context: &Context) -> Result<()> {
     let pruned = pruned.map_err(|e| Error::internal(format!("prune: {e}")))??;
     let Pruned { subject, compressed, stages, kept, layer_losses, checkpoint } = pruned;
     terminal::say(table(&stages));
-    terminal::note(format_args!("  n = {}; loss against the model before, in points", subject.test.len()));
+    terminal::note(format_args!("  {}; loss against the model before, in points", subject.judges()));
     let layers: Vec<String> = kept.layers.iter().map(|layer| (layer + 1).to_string()).collect();
     terminal::say(format_args!("  layers kept: {}", layers.join(", ")));
     let writing = Writing {

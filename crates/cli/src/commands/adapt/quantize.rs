@@ -199,8 +199,8 @@ pub(super) async fn run(args: QuantizeArgs, context: &Context) -> Result<()> {
     let mut tried = tried?;
     terminal::say(table(&tried));
     terminal::note(format_args!(
-        "  n = {}; loss against f32 in points; texts a second on one core, in turns",
-        subject.test.len()
+        "  {}; loss against f32 in points; texts a second on one core, in turns",
+        subject.judges()
     ));
     let rows: Vec<serde_json::Value> = tried.iter().map(figures).collect();
     let picked = pick(&tried, args.at_most_mb, args.at_most_loss);

@@ -108,7 +108,7 @@ async fn from_traces(task: &str, context: &Context) -> Result<Dataset> {
 
 /// How many of the rows the model of a folder learned from, said where it is any: what is measured on them flatters it.
 pub(crate) fn say_learned(dir: &Path, rows: &[Row]) -> Result<usize> {
-    let learned = Learned::beside(dir)?;
+    let Some(learned) = Learned::beside(dir)? else { return Ok(0) };
     let n = rows.iter().filter(|row| learned.has(&text_hash(&row.text)) || learned.has(&row.content_hash())).count();
     if n > 0 {
         let what = format!(
