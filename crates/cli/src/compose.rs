@@ -159,8 +159,7 @@ impl Composer {
                 Model { backend: Arc::new(classifier), price: Some(Price::LOCAL), owner: OURS.to_owned() }
             }
         };
-        let tells = deployed.tells();
-        Ok(SmallModel { model, hash: deployed.hash, tells, gate: deployed.gate, certificate })
+        Ok(SmallModel { model, hash: deployed.hash, tells: deployed.tells, gate: deployed.gate, certificate })
     }
 
     /// A chat model of the configuration, or one that its default upstream may know by this name.

@@ -9,7 +9,9 @@ use crate::{
 };
 use std::{path::Path, sync::Arc};
 use understudy_core::{Certificate, Error, ModelName, Result, TaskSpec, hash::sha256_hex};
+use understudy_dataset::Learned;
 use understudy_model::{
+    adapted::Adapted,
     artifact::{Artifact, MANIFEST},
     installed,
 };
@@ -29,6 +31,8 @@ pub(crate) struct Deployed {
     pub(crate) origin: Origin,
     /// Content hash of the artifact or of the model's file; of the name, for a model elsewhere.
     pub(crate) hash: String,
+    /// What the model tells about its answers.
+    pub(crate) tells: Tells,
     pub(crate) gate: Option<Arc<FittedGate>>,
 }
 
@@ -49,25 +53,30 @@ impl Deployed {
                 None => return Ok(None),
             },
         };
-        let mut deployed = Self { origin, hash, gate: None };
-        if let Some(file) = &task.gate {
-            deployed.gate = Some(Arc::new(gate(&config.base.join(file), &task.spec, deployed.tells())?));
-        }
-        Ok(Some(deployed))
-    }
-
-    /// What the model tells about its answers.
-    pub(crate) fn tells(&self) -> Tells {
-        match self.origin {
-            Origin::Artifact(_) => Tells::Confidence,
-            Origin::Named(_) => Tells::Tokens,
-        }
+        let tells = tells(&origin, &task.spec, config);
+        let gate = task.gate.as_ref().map(|file| gate(&config.base.join(file), &task.spec, tells)).transpose()?;
+        Ok(Some(Self { origin, hash, tells, gate: gate.map(Arc::new) }))
     }
 
     pub(crate) fn name(&self) -> ModelName {
         match &self.origin {
             Origin::Artifact(artifact) => artifact.manifest().name.clone(),
             Origin::Named(name) => ModelName::new(name.clone()),
+        }
+    }
+
+    /// The texts that taught the model, as far as it says: nothing is known of one that was made elsewhere.
+    ///
+    /// # Errors
+    /// `Data` when it was trained by this product and does not say.
+    pub(crate) fn learned(&self, config: &Config) -> Result<Learned> {
+        let folder = match &self.origin {
+            Origin::Artifact(artifact) => Some(artifact.dir().to_owned()),
+            Origin::Named(name) => config.locals.get(name).map(|local| config.base.join(&local.model)),
+        };
+        match folder.filter(|folder| folder.join(MANIFEST).exists()) {
+            Some(folder) => Learned::of_artifact(&folder),
+            None => Ok(Learned::default()),
         }
     }
 
@@ -94,6 +103,16 @@ fn artifact(dir: &Path) -> Result<(Origin, String)> {
     let artifact = Artifact::read(dir)?;
     let hash = artifact.hash().to_owned();
     Ok((Origin::Artifact(Box::new(artifact)), hash))
+}
+
+fn tells(origin: &Origin, spec: &TaskSpec, config: &Config) -> Tells {
+    let Origin::Named(name) = origin else { return Tells::Confidence };
+    let Some(local) = config.locals.get(name) else { return Tells::Tokens };
+    let folder = config.base.join(&local.model);
+    if folder.join(MANIFEST).exists() && !Adapted::is_at(&folder) {
+        return Tells::Confidence;
+    }
+    if spec.labels.is_empty() { Tells::Tokens } else { Tells::Choice }
 }
 
 /// The content hash of a model of the configuration; `None` where `name` is none.

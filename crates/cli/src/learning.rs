@@ -14,7 +14,7 @@ use crate::{
     compose::Composer,
     config::{Config, ConfiguredTask},
     deployed::{Deployed, Origin},
-    pairs::Pairs,
+    pairs::{Pair, Pairs},
     training::{self, TrainOptions, Trained},
 };
 use indicatif::ProgressBar;
@@ -23,11 +23,10 @@ use understudy_core::{
     Backend, Error, LossKind, ModelName, Request, Result, Seed, TaskName, TaskSpec, Timestamp, TraceId,
     hash::unit_interval,
 };
-use understudy_dataset::{Example, Learned, text_hash};
+use understudy_dataset::{Example, text_hash};
 use understudy_model::{artifact::Artifact, classifier::Classifier};
 use understudy_pilot::{Grid, Item, Report, Terms, certify};
 use understudy_route::{Reason, gate::FittedGate};
-use understudy_serve::texts::TextPolicy;
 use understudy_store::{ArtifactRecord, LearningRow, Route, Source, Store};
 
 /// Share of a task's rows that train; the others are kept for the certificate.
@@ -163,21 +162,24 @@ pub(crate) async fn certify_from_traffic(
             spec.name, spec.name
         )));
     };
-    let mut learned = 0;
-    let (items, gold, selected) = match &deployed.origin {
+    let judged = match &deployed.origin {
         Origin::Artifact(artifact) => {
             let classifier = composer.classifier(artifact, &config.models_dir, 0)?;
             let (mut rows, selected) = held_out(Sides::of(store, &spec.name).await?, &spec.name, &large)?;
             let of_this_traffic = store.artifact(artifact.hash()).await.ok().and_then(|known| known.task);
-            if of_this_traffic.as_ref() != Some(&spec.name) {
-                learned = leave_out_learned(&mut rows, artifact, &spec.name)?;
-            }
+            // What was trained on the task's traffic saw the other side only.
+            let learned = match of_this_traffic.as_ref() == Some(&spec.name) {
+                true => 0,
+                false => leave_out_learned(&mut rows, |(_, row)| &row.input, &deployed, config, &spec.name)?,
+            };
             bar.set_length(rows.len() as u64);
             let gold = rows.iter().all(|(_, row)| row.source == Source::Gold);
-            (judge(&classifier, deployed.gate.as_deref(), spec, &rows, gold, bar).await?, gold, selected)
+            let items = judge(&classifier, deployed.gate.as_deref(), spec, &rows, gold, bar).await?;
+            Judged { items, gold, selected, learned }
         }
-        Origin::Named(_) => judged_in_shadow(store, spec, &deployed, config.store.texts).await?,
+        Origin::Named(_) => judged_in_shadow(store, spec, &deployed, config).await?,
     };
+    let Judged { items, gold, selected, learned } = judged;
     let terms = Terms {
         task: spec.name.clone(),
         small: deployed.name(),
@@ -218,18 +220,34 @@ fn held_out(sides: Sides, task: &TaskName, large: &ModelName) -> Result<(Vec<(St
     Ok((rows, selected.len()))
 }
 
+/// Held-out requests with what the small model said, as a certificate counts them.
+struct Judged {
+    items: Vec<Item>,
+    /// Whether all of them have gold.
+    gold: bool,
+    /// How many were left out because a certificate had selected them, and because the model learned from them.
+    selected: usize,
+    learned: usize,
+}
+
 /// Leaves out the rows that a model learned from which was not trained from this traffic, and says how many.
 ///
 /// # Errors
-/// `Invalid` when none is left.
-fn leave_out_learned(rows: &mut Vec<(String, LearningRow)>, artifact: &Artifact, task: &TaskName) -> Result<usize> {
-    let (before, learned) = (rows.len(), Learned::of_artifact(artifact.dir())?);
-    rows.retain(|(_, row)| !learned.has(&text_hash(&row.input)));
-    if rows.is_empty() {
+/// `Invalid` when none is left; as [`Deployed::learned`].
+fn leave_out_learned<T>(
+    rows: &mut Vec<T>,
+    input: impl Fn(&T) -> &str,
+    deployed: &Deployed,
+    config: &Config,
+    task: &TaskName,
+) -> Result<usize> {
+    let (before, learned) = (rows.len(), deployed.learned(config)?);
+    rows.retain(|row| !learned.has(&text_hash(input(row))));
+    if rows.is_empty() && before > 0 {
         return Err(Error::invalid(format!(
             "certify task `{task}`: `{}` learned from all {before} requests that are set aside; train it with `understudy \
              adapt finetune --task {task}`, which keeps them apart, or let the task observe for longer",
-            artifact.manifest().name
+            deployed.name()
         )));
     }
     Ok(before - rows.len())
@@ -241,14 +259,8 @@ fn is_unselected(row: &LearningRow) -> bool {
     row.route == Route::Large && REASONS.iter().any(|reason| reason.as_str() == row.reason)
 }
 
-/// Items from the answers that a generative model gave in shadow, judged by the task's gate; whether all of them have
-/// gold; and how many pairs were left out because a certificate had selected them.
-async fn judged_in_shadow(
-    store: &Store,
-    spec: &TaskSpec,
-    deployed: &Deployed,
-    texts: TextPolicy,
-) -> Result<(Vec<Item>, bool, usize)> {
+/// Items from the answers that a model of the configuration gave in shadow, judged by the task's gate.
+async fn judged_in_shadow(store: &Store, spec: &TaskSpec, deployed: &Deployed, config: &Config) -> Result<Judged> {
     let (name, task) = (deployed.name(), &spec.name);
     let Some(gate) = &deployed.gate else {
         return Err(Error::invalid(format!(
@@ -257,9 +269,10 @@ async fn judged_in_shadow(
         )));
     };
     let rows: Vec<_> = Pairs::of(store, spec, deployed).await?.certify;
-    let (rows, selected): (Vec<_>, Vec<_>) = rows.into_iter().partition(crate::pairs::Pair::is_shadowed);
-    let gold = rows.iter().all(crate::pairs::Pair::has_gold);
-    let items: Vec<Item> = rows.iter().filter_map(|pair| pair.item(gate, gold, texts)).collect();
+    let (mut rows, selected): (Vec<_>, Vec<_>) = rows.into_iter().partition(Pair::is_shadowed);
+    let learned = leave_out_learned(&mut rows, Pair::input, deployed, config, task)?;
+    let gold = rows.iter().all(Pair::has_gold);
+    let items: Vec<Item> = rows.iter().filter_map(|pair| pair.item(gate, gold, config.store.texts)).collect();
     if items.is_empty() {
         return Err(Error::invalid(format!(
             "certify task `{task}`: no answers that `{name}` gave in shadow are set aside for it{}; let the task run in \
@@ -267,7 +280,7 @@ async fn judged_in_shadow(
             if rows.is_empty() { "" } else { " and were judged by this gate (their texts were not kept as they were)" }
         )));
     }
-    Ok((items, gold, selected.len()))
+    Ok(Judged { items, gold, selected: selected.len(), learned })
 }
 
 /// Lets a classifier answer rows whose label is known.

@@ -58,6 +58,11 @@ impl Pairs {
 }
 
 impl Pair {
+    /// The text that was asked about.
+    pub(crate) fn input(&self) -> &str {
+        &self.row.input
+    }
+
     /// Whether both models were asked whatever the small one said: only such rows are as the traffic to come.
     pub(crate) fn is_shadowed(&self) -> bool {
         self.row.route == Route::Large

@@ -8,7 +8,7 @@ use understudy_core::{
     Answer, Confidence, Place, Request, Result, TaskSpec,
     request::{Delivery, OutputFormat},
 };
-use understudy_route::gate::served::{Tells, token_logprobs};
+use understudy_route::gate::served::token_logprobs;
 use understudy_store::Call;
 
 /// An answer with what a gate made of it.
@@ -32,7 +32,7 @@ impl SmallModel {
     pub(crate) fn request(&self, task: &TaskSpec, request: &Request) -> Request {
         let mut request = request.clone();
         request.delivery = Delivery::Whole;
-        if self.tells == Tells::Tokens {
+        if self.tells.tokens() {
             request.sampling.logprobs.get_or_insert(0);
             let ours = self.model.backend.capabilities().place == Place::Local;
             if let (true, OutputFormat::Text, Some(texts)) = (ours, &request.format, task.output.texts(&task.labels)) {
@@ -45,7 +45,7 @@ impl SmallModel {
     /// Lets the gate judge an answer to `request`, which the client sent.
     pub(crate) fn judge(&self, task: &TaskSpec, request: &Request, mut answer: Answer) -> Judged {
         let own_confidence = answer.confidence;
-        let token_logprobs = if self.tells == Tells::Tokens { token_logprobs(&answer) } else { None };
+        let token_logprobs = if self.tells.tokens() { token_logprobs(&answer) } else { None };
         if let Some(gate) = &self.gate {
             answer.confidence = gate.judge_answer(task, request, &answer);
         }

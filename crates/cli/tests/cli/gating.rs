@@ -1,6 +1,7 @@
 //! A gate and a router from training to traffic, over HTTP: fitted on the gateway's own traces, served from files.
 
 use crate::support::{Said, Serving, folder, run};
+use crate::tiny;
 use serde_json::{Value, json};
 use std::{fmt::Write as _, path::Path};
 
@@ -147,6 +148,39 @@ async fn a_gate_learned_from_traces_serves_under_its_own_certificate_and_no_othe
     ask(&serving, SHADOWED..SHADOWED + 5).await;
     assert!(rows(at, 5).iter().all(|row| row["route"] == "large" && row["reason"] == "no_certificate"));
     stopped(serving);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_generative_model_learned_from_certifies_nothing() {
+    let folder = folder();
+    let at = folder.path();
+    tiny::install(at);
+    write_answers(at);
+    let learn = |n: usize| {
+        let answer = |i: usize| if i.is_multiple_of(2) { "spam" } else { "ham" };
+        let row = |i: usize| format!("{}\n", json!({ "text": prompt(i), "answer": answer(i) }));
+        std::fs::write(at.join("rows.jsonl"), (0..n).map(row).collect::<String>()).expect("written");
+        let args =
+            ["adapt", "finetune", "--method", "lora", "--base", "tiny", "--data", "rows.jsonl", "--test-share", "0"];
+        ok(run(at, &[&args[..], &["--epochs", "1", "--rank", "4", "--out", "models/own", "--force"]].concat()));
+    };
+    let configure = |more: &str| {
+        configure(at, "shadow", more);
+        let file = at.join("understudy.toml");
+        let text = std::fs::read_to_string(&file).expect("written").replace("small = \"tiny\"", "small = \"own\"");
+        std::fs::write(&file, format!("{text}\n[local.own]\nmodel = \"models/own\"\n")).expect("written");
+    };
+    for (n, says) in [(60, "more were left out: the model learned from them"), (120, "learned from all")] {
+        learn(n);
+        configure("");
+        let serving = Serving::start(at);
+        ask(&serving, 0..120).await;
+        stopped(serving);
+        ok(run(at, &["pilot", "replay", "--task", "triage", "--gate", "raw", "--save-gate", "gate.json"]));
+        configure("gate = \"gate.json\"");
+        let said = run(at, &["pilot", "certify", "--task", "triage"]);
+        assert!(format!("{}{}", said.out, said.err).contains(says), "{}\n{}", said.out, said.err);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

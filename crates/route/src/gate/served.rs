@@ -17,20 +17,28 @@ pub enum Tells {
     Confidence,
     /// Log-probabilities of the tokens: a generative model.
     Tokens,
+    /// Both: a generative model here that chooses among the task's labels by their probability.
+    Choice,
 }
 
 impl Tells {
+    /// Whether answers come with log-probabilities of their tokens.
+    #[must_use]
+    pub fn tokens(self) -> bool {
+        self != Self::Confidence
+    }
+
     /// Whether a running gateway can read this signal of such a model's answers.
     #[must_use]
     pub fn offers(self, signal: Signal) -> bool {
         match signal {
-            Signal::Confidence => self == Self::Confidence,
+            Signal::Confidence => self != Self::Tokens,
             Signal::LogProbability
             | Signal::Doubt
             | Signal::Probability
             | Signal::TokenMean
             | Signal::TokenLowest
-            | Signal::TokenTenth => self == Self::Tokens,
+            | Signal::TokenTenth => self.tokens(),
             // Other models are not asked, and no classifier hands these out.
             Signal::Margin
             | Signal::Distance
@@ -67,7 +75,7 @@ impl FittedGate {
         let file = self.file();
         let Some(column) = file.columns.iter().find(|column| !tells.offers(column.signal)) else { return Ok(()) };
         let why = match column.signal {
-            Signal::Confidence => "a generative model has no confidence of its own",
+            Signal::Confidence => "the model gives none of its own",
             Signal::Margin | Signal::Distance => "models do not tell it with their answers",
             Signal::Agreement(_)
             | Signal::Support(_)
@@ -153,6 +161,7 @@ mod tests {
         }
         assert!(gate(&[Signal::Confidence, Signal::PromptLength]).check_served(Tells::Confidence).is_ok());
         assert!(gate(&[Signal::TokenLowest, Signal::Refusal]).check_served(Tells::Tokens).is_ok());
+        assert!(gate(&[Signal::Confidence, Signal::TokenLowest]).check_served(Tells::Choice).is_ok());
     }
 
     #[test]
