@@ -53,6 +53,12 @@ impl Row {
         }
         text_hash(&format!("{all}\n{}", self.text))
     }
+
+    /// What tells that a model learned from the row: the hash of the text alone, by which traffic is known, and of all.
+    #[must_use]
+    pub fn hashes(&self) -> [String; 2] {
+        [text_hash(&self.text), self.content_hash()]
+    }
 }
 
 /// Rows with their origin.

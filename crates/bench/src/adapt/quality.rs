@@ -168,6 +168,8 @@ fn key(set: &Set, seed: u64) -> String {
 }
 
 fn one(set: &Set, seed: u64, tmp: &Path, models: &Path) -> Result<Outcome> {
+    let tmp = tempfile::tempdir_in(tmp).map_err(|e| Error::data(format!("make a folder: {e}")))?;
+    let tmp = tmp.path();
     let file = |name: &str| tmp.join(format!("{}-{seed}-{name}", set.name)).display().to_string();
     let (train, test, model) = (file("train.jsonl"), file("test.jsonl"), file("model"));
     write(&set.train, Path::new(&train))?;

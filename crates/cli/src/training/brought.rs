@@ -79,6 +79,8 @@ pub(crate) struct Bringing {
     pub(crate) reading: Reading,
     /// Hash and number of the rows that it learned from, where they are known.
     pub(crate) data: Option<(String, u64)>,
+    /// Which these are; empty where nobody here knows.
+    pub(crate) learned: Learned,
     pub(crate) seed: Seed,
     pub(crate) threads: usize,
     pub(crate) existing: Existing,
@@ -114,7 +116,7 @@ pub(crate) fn bring(rows: &[Row], bringing: &Bringing, dir: &Path) -> Result<Bro
     }
     let gguf = installed.gguf()?;
     let (tokeniser, network, like) = read(bringing, form, &gguf)?;
-    let whole = Whole { trained: None, learned: Learned::default(), base: base.clone(), like, network };
+    let whole = Whole { trained: None, learned: bringing.learned.clone(), base: base.clone(), like, network };
     let mut judges = Judges::all(rows, &whole, &bringing.reading)?;
     judges.seed = bringing.seed;
     let temporary = Temporary::folder()?;
@@ -176,8 +178,7 @@ pub(crate) fn bring(rows: &[Row], bringing: &Bringing, dir: &Path) -> Result<Bro
         device: None,
         created: bringing.created,
     };
-    // Elsewhere it learned from rows that nobody here knows.
-    let learned = Learned::default();
+    let learned = bringing.learned.clone();
     let artifact = scratch::place(|| write(dir, NewAdapted { manifest, weights, learned }, bringing.existing))?;
     Ok(Brought { artifact, form, agreement, too_long: judges.too_long, tokeniser })
 }

@@ -25,7 +25,7 @@ use understudy_adapt::{
     },
 };
 use understudy_core::{Clock, Error, Message, ModelName, Result, Role, Seed, TaskName, Timestamp, hash::sha256_hex};
-use understudy_dataset::{Learned, Part, Row, Shares, part_of, rows_hash, text_hash};
+use understudy_dataset::{Learned, Part, Row, Shares, part_of, rows_hash};
 use understudy_model::{
     adapted::{ADAPTER, Adapted, AdaptedManifest, Kind, Served},
     artifact::{BaseModel, FORMAT, Metric},
@@ -263,9 +263,7 @@ fn material(rows: &[Row], tokens: &ChatTokens, options: &GenerativeOptions) -> R
         }
         let part = part_of(&content, shares, options.seed);
         if part != Part::Test {
-            // Traffic is known by its last text, a conversation by all of them.
-            learned.push(text_hash(&row.text));
-            learned.push(content);
+            learned.extend(row.hashes());
         }
         match part {
             Part::Train => match (&options.rationale, why(row, options)) {

@@ -207,6 +207,42 @@ fn what_is_cut_or_of_another_shape_is_said_and_leaves_nothing() {
     }
 }
 
+#[test]
+fn what_a_job_elsewhere_learned_from_is_known_when_it_comes_back() {
+    let folder = folder();
+    let dir = folder.path();
+    write(dir);
+    let job = run(
+        dir,
+        &[
+            "adapt",
+            "recipe",
+            "--base",
+            "tiny",
+            "--data",
+            "rows.jsonl",
+            "--test-share",
+            "0.3",
+            "--hub",
+            "a/tiny",
+            "--out",
+            "job",
+            "--json",
+        ],
+    );
+    let job = done(job);
+    let back = ["adapt", "import", "--recipe", "job", "--from", "tiny.gguf", "--out", "models/x", "--json"];
+    done(run(dir, &back));
+    let n = job["n_train"].as_u64().expect("a number");
+    let learned = fs::metadata(dir.join("models/x/learned.bin")).expect("written").len();
+    assert!((30..60).contains(&n) && learned == 8 * n, "{n} rows, {learned} bytes");
+    let judged = run(
+        dir,
+        &["pilot", "run", "--model", "models/x", "--data", "rows.jsonl", "--task", "generate", "--out", "pilot"],
+    );
+    assert!(judged.out.contains(&format!("learned from {n} of these 60 rows")), "{}{}", judged.out, judged.err);
+}
+
 /// A model of many rows: measuring it takes a while.
 fn write_many(folder: &Path) {
     write(folder);

@@ -1,6 +1,6 @@
 //! `understudy adapt import`: a model that was trained elsewhere becomes an artifact.
 
-use super::recipe::{HELD_OUT, Recipe};
+use super::recipe::{HELD_OUT, Recipe, TRAIN};
 use crate::{
     clock::SystemClock,
     commands::{Context, pilot::data::understood, shown},
@@ -15,7 +15,7 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use understudy_adapt::artifact::Existing;
 use understudy_core::{Clock, Error, ModelName, Result, Seed, TaskName};
-use understudy_dataset::{self as dataset, Fields};
+use understudy_dataset::{self as dataset, Fields, Learned, Row};
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
@@ -88,6 +88,10 @@ pub(super) async fn run(args: ImportArgs, context: &Context) -> Result<()> {
     let fields = Fields { text: args.text.clone(), reference: args.answer.clone(), ..Fields::default() };
     let data = dataset::read(&file, &fields)?;
     terminal::note(format_args!("  {}", understood(&data)));
+    let learned = match &args.recipe {
+        Some(dir) => dataset::read(&dir.join(TRAIN), &Fields::default())?.rows,
+        None => Vec::new(),
+    };
     let settings = recipe.as_ref().map(|recipe| &recipe.settings);
     let written = |recipe: &Recipe| {
         let packages = recipe.packages.iter().map(|(name, version)| format!("{name} {version}"));
@@ -109,6 +113,7 @@ pub(super) async fn run(args: ImportArgs, context: &Context) -> Result<()> {
             max_tokens: max_tokens.min(8192),
         },
         data: recipe.as_ref().map(|recipe| (recipe.data_hash.clone(), recipe.n_train)),
+        learned: Learned::of(learned.iter().flat_map(Row::hashes)),
         seed: Seed(settings.map_or(0, |s| s.seed)),
         threads: args.threads,
         existing: if args.force { Existing::Replace } else { Existing::Keep },

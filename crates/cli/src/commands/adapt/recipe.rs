@@ -21,7 +21,7 @@ use understudy_model::{catalogue::Catalogue, generate::ChatTokens, installed, in
 /// File name of what the job was made from.
 pub(super) const RECIPE: &str = "recipe.json";
 /// Rows that train, and rows that measure what comes back.
-const TRAIN: &str = "data/train.jsonl";
+pub(super) const TRAIN: &str = "data/train.jsonl";
 pub(super) const HELD_OUT: &str = "data/held_out.jsonl";
 
 #[derive(Debug, Args)]

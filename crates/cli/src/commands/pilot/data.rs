@@ -10,7 +10,7 @@ use understudy_core::{Error, Result, Seed};
 use understudy_dataset::{
     Dataset, Fields, Format, Leakage, Learned, Mapping, Part, Row, Shares, Summary,
     doubts::{self, Doubts},
-    leakage, part_of, summarise, text_hash,
+    leakage, part_of, summarise,
 };
 use understudy_store::{Source, Store, StoreOptions};
 
@@ -109,7 +109,7 @@ async fn from_traces(task: &str, context: &Context) -> Result<Dataset> {
 /// How many of the rows the model of a folder learned from, said where it is any: what is measured on them flatters it.
 pub(crate) fn say_learned(dir: &Path, rows: &[Row]) -> Result<usize> {
     let Some(learned) = Learned::beside(dir)? else { return Ok(0) };
-    let n = rows.iter().filter(|row| learned.has(&text_hash(&row.text)) || learned.has(&row.content_hash())).count();
+    let n = rows.iter().filter(|row| row.hashes().iter().any(|hash| learned.has(hash))).count();
     if n > 0 {
         let what = format!(
             "{} learned from {n} of these {} rows: what it does with them flatters it",
