@@ -252,12 +252,12 @@ impl Judges {
         Self::divided(rows, whole, reading, |content, seed| part_of(content, half, seed) == Part::Test)
     }
 
-    /// Reads rows that had no part in training: all judge.
+    /// Reads rows that are said to have had no part in training: all judge but those that are known to have had one.
     ///
     /// # Errors
     /// As [`Judges::read`].
     pub(crate) fn all(rows: &[Row], whole: &Whole, reading: &Reading) -> Result<Self> {
-        Self::divided(rows, whole, reading, |_, _| true)
+        Self::divided(rows, whole, reading, |content, _| !whole.learned.has(content))
     }
 
     /// Divides rows by whether they judge, from their content's hash and the seed.

@@ -233,6 +233,10 @@ fn what_a_job_elsewhere_learned_from_is_known_when_it_comes_back() {
     let job = done(job);
     let back = ["adapt", "import", "--recipe", "job", "--from", "tiny.gguf", "--out", "models/x", "--json"];
     done(run(dir, &back));
+    // Nor do its own rows measure it when they are given as if they were new.
+    let own =
+        ["adapt", "import", "--recipe", "job", "--from", "tiny.gguf", "--data", "rows.jsonl", "--out", "y", "--json"];
+    assert_eq!(done(run(dir, &own))["n"].as_u64(), job["n_held_out"].as_u64());
     let n = job["n_train"].as_u64().expect("a number");
     let learned = fs::metadata(dir.join("models/x/learned.bin")).expect("written").len();
     assert!((30..60).contains(&n) && learned == 8 * n, "{n} rows, {learned} bytes");
